@@ -1,0 +1,202 @@
+"""A frame of trials -> how they ended, the top trials, overfitting, and the gain over the default recipe."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from tuner.analysis.trials import COUNTED, STATES, cells, finite, is_missing, parameters_of
+
+GAP_THRESHOLDS = (0.01, 0.05)
+"""Gaps (validation loss minus training loss) above which trials are counted."""
+
+_EPOCH = re.compile(r" at epoch \d+")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why `trials` trials ended in `state`, without the epoch they did so."""
+
+    state: str
+    text: str
+    trials: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many trials are in each state, and why: the most frequent reason first."""
+
+    complete: int = 0
+    pruned: int = 0
+    diverged: int = 0
+    failed: int = 0
+    infeasible: int = 0
+    duplicate: int = 0
+    running: int = 0
+    waiting: int = 0
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """All trials of the study."""
+        return sum(getattr(self, state) for state in STATES)
+
+    @property
+    def counted(self) -> int:
+        """The trials that count towards the budget."""
+        return sum(getattr(self, state) for state in COUNTED)
+
+
+@dataclass(frozen=True)
+class TopTrial:
+    """A complete trial; `parameters` holds its active searched parameters, epochs count from 1."""
+
+    number: int
+    value: float
+    gap: float | None = None
+    best_epoch: int | None = None
+    epochs_done: int | None = None
+    epochs_asked: int | None = None
+    weights: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TopTrials:
+    """The best complete trials, best first.
+
+    `differing` names the parameters whose values differ among them; `shared` holds the others.
+    """
+
+    trials: tuple[TopTrial, ...] = ()
+    differing: tuple[str, ...] = ()
+    shared: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Above:
+    """The share of trials (0 to 1) whose gap is above `threshold`."""
+
+    threshold: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Final validation loss minus final training loss over the `trials` complete trials that have both."""
+
+    trials: int
+    mean: float
+    median: float
+    above: tuple[Above, ...]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much better than the default recipe's trial the best is, in the metric; positive is better.
+
+    `value` and `gain` are None where the default recipe did not complete, which `state` tells.
+    """
+
+    trial: int
+    state: str
+    value: float | None
+    gain: float | None
+
+
+def count_trials(frame: pd.DataFrame) -> Counts:
+    """Trials by state, and by reason within each state.
+
+    Every pruned, diverged, failed and infeasible trial has a reason, so that these add up to the counts;
+    complete trials have one where they stopped early.
+    """
+    states = Counter(cells(frame, "state"))
+    reasons = Counter(
+        (state, text)
+        for state, reason, constraint in zip(
+            cells(frame, "state"), cells(frame, "reason"), cells(frame, "infeasible"), strict=True
+        )
+        if (text := _reason(state, reason, constraint)) is not None
+    )
+    ranked = sorted(reasons.items(), key=lambda entry: (-entry[1], STATES.index(entry[0][0]), entry[0][1]))
+    return Counts(
+        **{state: states[state] for state in STATES},
+        reasons=tuple(Reason(state, text, trials) for (state, text), trials in ranked),
+    )
+
+
+def _reason(state: str, reason: str | None, constraint: str | None) -> str | None:
+    """A trial's reason as it is grouped: its first line, without the epoch."""
+    if state in ("duplicate", "running", "waiting"):
+        return None
+    if reason is None and constraint is not None:
+        reason = f"infeasible: {constraint}"
+    if reason is None:
+        return None if state == "complete" else "no reason recorded"
+    lines = reason.strip().splitlines()
+    return _EPOCH.sub("", lines[0]) if lines else "no reason recorded"
+
+
+def top_trials(frame: pd.DataFrame, n: int, maximize: bool) -> TopTrials:
+    """The `n` best complete trials; of equal ones, the earlier first.
+
+    Duplicates and trials whose value is not finite are left out.
+    """
+    sign = -1 if maximize else 1
+    complete = frame[frame["state"] == "complete"]
+    rows = [row for row in complete.to_dict("records") if finite(row["value"]) is not None]
+    rows.sort(key=lambda row: (sign * row["value"], row["number"]))
+    columns = parameters_of(frame)
+    best = tuple(_top_trial({str(key): cell for key, cell in row.items()}, columns) for row in rows[: max(n, 0)])
+    differing = tuple(name for name in columns if len({_key(trial, name) for trial in best}) > 1)
+    shared = {} if not best else {k: v for k, v in best[0].parameters.items() if k not in differing}
+    return TopTrials(best, differing, shared)
+
+
+def _top_trial(row: dict[str, Any], columns: dict[str, str]) -> TopTrial:
+    return TopTrial(
+        number=int(row["number"]),
+        value=float(row["value"]),
+        gap=finite(row["gap"]),
+        best_epoch=_count(row["best_epoch"]),
+        epochs_done=_count(row["epochs_done"]),
+        epochs_asked=_count(row["epochs_asked"]),
+        weights=row["weights"],
+        parameters={name: row[column] for name, column in columns.items() if not is_missing(row[column])},
+    )
+
+
+def _count(value: object) -> int | None:
+    number = finite(value)
+    return None if number is None else int(number)
+
+
+def _key(trial: TopTrial, parameter: str) -> str:
+    """Tells a parameter's values apart; an inactive one is unlike any value, and a list has no hash."""
+    return repr(trial.parameters[parameter]) if parameter in trial.parameters else ""
+
+
+def gap_table(frame: pd.DataFrame) -> Gap | None:
+    """Overfitting among the complete trials; None where none has a gap."""
+    given = cells(frame[frame["state"] == "complete"], "gap")
+    gaps = [gap for gap in map(finite, given) if gap is not None]
+    if not gaps:
+        return None
+    above = tuple(Above(limit, sum(gap > limit for gap in gaps) / len(gaps)) for limit in GAP_THRESHOLDS)
+    return Gap(len(gaps), statistics.fmean(gaps), statistics.median(gaps), above)
+
+
+def gain_over_default(frame: pd.DataFrame, best: float | None, maximize: bool) -> Gain | None:
+    """The best value against the default recipe's; None where the default recipe was no trial."""
+    for row in frame[["number", "state", "value", "enqueued"]].to_dict("records"):
+        if not str(row["enqueued"] or "").startswith("default recipe"):
+            continue
+        value = finite(row["value"]) if row["state"] == "complete" else None
+        gain = None if value is None or best is None else (best - value if maximize else value - best)
+        return Gain(int(row["number"]), str(row["state"]), value, gain)
+    return None

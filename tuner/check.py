@@ -1,0 +1,100 @@
+"""Checks a task before anyone waits for it: one model, one step, one epoch, and an estimate of the search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tuner.errors import UsageError
+from tuner.objective import goal_of
+from tuner.search import Prepared, SearchRequest, prepare
+from tuner.search_space import SearchSpace, find_target
+from tuner.training.device import pick_device
+from tuner.training.plain import PlainRun
+from tuner.training.trainer import Trainer
+
+TIMED_SECONDS = 5.0
+"""An epoch that takes longer is timed by its first steps."""
+
+
+def check_target(
+    target: str, mode: str | None, space_file: Path | None, settings: Mapping[str, Any], device_name: str
+) -> Iterator[str]:
+    """What there is to know, a line at a time; raises what a search would raise before its first trial."""
+    device = pick_device(device_name)
+    found = find_target(target, space_file)
+    modes = [mode] if mode else list(found.file.modes) or (["quick"] if found.function else [])
+    if not modes:
+        raise UsageError("the search space has no modes", place=found.place)
+    prepared = {name: prepare(SearchRequest(target, name, space_file=space_file, settings=settings)) for name in modes}
+    first = next(iter(prepared.values()))
+    yield f"task {first.space.task}, search space {first.space.place}"
+    if first.task is None:
+        yield f"an objective function of its own: {first.space.function}; its trials run one at a time"
+        return
+    seconds = yield from _model(first, device)
+    for name, entry in prepared.items():
+        yield estimate(name, entry.space, seconds)
+    if device.type == "cpu":
+        yield "no GPU is used: with large models or much data a search will be much slower than on one"
+
+
+def _model(prepared: Prepared, device: torch.device) -> Generator[str, None, float]:
+    """Build, step, time; the generator's value is the seconds that one epoch of the default recipe takes."""
+    assert prepared.task is not None
+    assert prepared.probe is not None
+    space, probe = prepared.space, prepared.probe
+    recipe, _ = space.recipe_for(space.default_values()[0])
+    trainer = Trainer(prepared.task, goal_of(space), probe.terms, device)
+    run = trainer.start(recipe)
+    data = trainer.data(recipe)
+    yield f"data: {len(data.train)} samples to train on, {len(data.validation)} to validate on"  # type: ignore[arg-type]
+    yield f"model: {probe.input_shape} -> {probe.output_shape}, {probe.parameters:,} parameters, on {device}"
+    yield f"loss terms: {', '.join(probe.terms)}; metrics: {', '.join(probe.metrics) or 'none'}"
+    run.step()
+    yield f"one step forward and back with {recipe.optimizer}: works"
+    per_epoch = seconds_per_epoch(run)
+    trial = f"one trial of {recipe.epochs}: {duration(per_epoch * recipe.epochs)}"
+    yield f"one epoch of {run.steps_per_epoch} steps: {per_epoch:.2f} s; {trial}"
+    return per_epoch
+
+
+def seconds_per_epoch(run: PlainRun) -> float:
+    """Seconds that one epoch takes, measured over a whole epoch or, where that is long, its first steps."""
+    started, steps = time.perf_counter(), 0
+    while steps < run.steps_per_epoch - 1 and time.perf_counter() - started < TIMED_SECONDS:
+        run.step()
+        steps += 1
+    if run.device.type == "cuda":
+        torch.cuda.synchronize(run.device)
+    spent = time.perf_counter() - started
+    if steps < run.steps_per_epoch - 1:
+        return spent / max(1, steps) * run.steps_per_epoch
+    started = time.perf_counter()
+    run.epoch()
+    return spent + time.perf_counter() - started
+
+
+def estimate(mode: str, space: SearchSpace, seconds_per_epoch: float) -> str:
+    """How many combinations a mode has, and how long it takes if every trial trains to its end."""
+    size = space.size(100_000)
+    combinations = "more combinations than can be counted" if size is None else f"{size:,} combinations"
+    budget = space.budget
+    trials = min([entry for entry in (budget.trials, size) if entry is not None], default=None)
+    text = f"mode {mode}: {combinations}, sampler {space.sampler}, pruner {space.pruner}"
+    if trials is None:
+        return f"{text}; ends after {duration(budget.seconds or 0)} of training"
+    worst = trials * space.most_epochs() * seconds_per_epoch
+    return f"{text}; {trials:,} trials of up to {space.most_epochs()} epochs, about {duration(worst)} if none is pruned"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the largest unit of which there are at least two."""
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,48 @@
+"""`tuner train`: one recipe, trained and saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tuner.cli import options
+
+
+def train(
+    task: Annotated[
+        str | None,
+        typer.Argument(help="A task, my_task.py, or a recipe's .yaml (from `tuner export`).", show_default=False),
+    ] = None,
+    study: Annotated[str | None, typer.Option("--from", help="Take the recipe from this study.")] = None,
+    trial: Annotated[int | None, typer.Option(min=0, help="Trial of the study. [default: the best]")] = None,
+    settings: options.Settings = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write. [default: studies/TASK-train-N]")
+    ] = None,
+    studies: options.StudiesFolder = Path("studies"),
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Train one recipe; save its weights, recipe, epochs and per-step series."""
+    from tuner.cli.progress import epoch_reporter
+    from tuner.search_space.settings import parse_settings
+
+    fixed = parse_settings(settings or [])
+    with epoch_reporter(quiet=quiet, as_json=json) as emit:
+        from tuner.search import quiet_optuna
+        from tuner.single import TrainRequest, train_recipe
+
+        quiet_optuna()
+        found = train_recipe(TrainRequest(task, study, trial, studies, out, fixed, device), emit)
+    if json:
+        from json import dumps
+
+        typer.echo(dumps({"event": "Trained", "folder": str(found.folder), "value": found.value, "gap": found.gap}))
+        return
+    ended = found.reason or f"all {found.epochs_done} epochs are done"
+    value = "no value" if found.value is None else f"{found.metric} {found.value:.4g}"
+    gap = "" if found.gap is None else f", gap {found.gap:.3g}"
+    typer.echo(f"{ended}: {value}{gap}\nsaved in {found.folder}")

@@ -1,0 +1,1 @@
+"""What to try next: samplers and pruners by name, proposals that are feasible and new."""

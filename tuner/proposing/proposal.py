@@ -1,0 +1,193 @@
+"""Proposals: the next recipe to try, feasible and new where it can be (contracts C2 and C3).
+
+What is proposed for a trial is a function of its number and of the study's records alone, so that a proposal
+cut short by a crash is made again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from tuner.errors import SearchSpaceError, did_you_mean
+from tuner.proposing.draft import Draft
+from tuner.proposing.samplers import build_sampler
+from tuner.recipe import Recipe, flatten, parse_recipe
+from tuner.search_space.space import SearchSpace
+from tuner.seeds import seed_for
+
+ASK_AGAIN = 20
+"""How often a proposal equal to an earlier one is asked again."""
+
+COUNTABLE_COMBINATIONS = 100_000
+"""Spaces with more combinations than this are not counted to see whether they are exhausted."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to try as trial `number`: searched `values` by path and the whole `recipe`.
+
+    `infeasible` is the constraint it violates; `duplicate_of` the earlier trial of an equal recipe.
+    """
+
+    number: int
+    trial_id: int
+    values: Mapping[str, Any]
+    recipe: Recipe
+    infeasible: str | None = None
+    duplicate_of: int | None = None
+
+
+class Proposer:
+    """Proposes recipes of a space for the trials of a study."""
+
+    def __init__(self, study: optuna.Study, storage: BaseStorage, space: SearchSpace) -> None:
+        self.study, self.storage, self.space = study, storage, space
+        self._numbers: dict[str, int] = {}
+        self._infeasible: set[str] = set()
+        self._cells: Iterator[dict[str, Any]] | None = None
+        for trial in study.get_trials(deepcopy=False):
+            if "recipe" in trial.user_attrs and "duplicate_of" not in trial.user_attrs:
+                key = _key(trial.user_attrs["recipe"])
+                self._numbers.setdefault(key, trial.number)
+                if "infeasible" in trial.user_attrs:
+                    self._infeasible.add(key)
+
+    def exhausted(self, size: int | None) -> bool:
+        """Whether all `size` combinations of the space (None: more than can be counted) have been proposed."""
+        return size is not None and len(self._numbers) - len(self._infeasible) >= size
+
+    def ask(self, trial: FrozenTrial | None = None) -> Proposal | None:
+        """A proposal for a new trial, or again for `trial`, whose proposal a crash cut short.
+
+        None where there is nothing left to propose (a grid at its end).
+        """
+        if trial is not None and "values" in trial.user_attrs:
+            return self._written(trial, trial.user_attrs["values"])
+        if self.space.sampler == "grid" and not self._is_enqueued(trial):
+            values = self._next_cell()
+            return None if values is None else self._written(trial or self._new_trial(), values)
+        trial = trial or self._new_trial()
+        return self._written(trial, self._sample(trial))
+
+    def again(self, trial: FrozenTrial) -> Proposal:
+        """The whole proposal that a trial was started with."""
+        attrs = trial.user_attrs
+        recipe = parse_recipe(attrs["recipe"])
+        return Proposal(
+            trial.number,
+            trial._trial_id,
+            attrs["values"],
+            recipe,
+            attrs.get("infeasible"),
+            attrs.get("duplicate_of"),
+        )
+
+    def _is_enqueued(self, trial: FrozenTrial | None) -> bool:
+        if trial is not None:
+            return "enqueued" in trial.user_attrs
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def _new_trial(self) -> FrozenTrial:
+        """A new trial's row, RUNNING: the next in the queue, or one of its own."""
+        self._set_sampler("random", {}, 0)
+        return self.storage.get_trial(self.study.ask()._trial_id)
+
+    def _set_sampler(self, name: str, options: Mapping[str, Any], seed: int) -> None:
+        self.study.sampler = build_sampler(name, options, seed)
+
+    def _sample(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Ask the sampler until its values make a new recipe, `ASK_AGAIN` times more at most."""
+        values: dict[str, Any] = {}
+        for attempt in range(1 + ASK_AGAIN):
+            seed = seed_for("ask", self.space.study_seed, trial.number, attempt)
+            self._set_sampler(self.space.sampler, self.space.sampler_kwargs, seed)
+            values = self.space.suggest(Draft(self.study, trial._trial_id))
+            recipe, _ = self.space.recipe_for(values)
+            if _key(recipe.model_dump()) not in self._numbers or "enqueued" in trial.user_attrs:
+                break
+        return values
+
+    def _next_cell(self) -> dict[str, Any] | None:
+        """The first cell of the grid that no trial has."""
+        if self._cells is None:
+            self._cells = self.space.combinations()
+        for values in self._cells:
+            recipe, _ = self.space.recipe_for(values)
+            if _key(recipe.model_dump()) not in self._numbers:
+                return values
+        return None
+
+    def _written(self, trial: FrozenTrial, values: Mapping[str, Any]) -> Proposal:
+        """Write the proposal: its values first, so that a crash changes nothing of it, and the recipe last."""
+        recipe, violated = self.space.recipe_for(values)
+        key = _key(recipe.model_dump())
+        earlier = self._numbers.get(key)
+        write, trial_id = self.storage.set_trial_user_attr, trial._trial_id
+        write(trial_id, "values", dict(values))
+        self._set_sampler("random", {}, 0)
+        draft = Draft(self.study, trial_id, told=encoded(self.space, values))
+        self.space.suggest(draft)
+        draft.keep()
+        if violated:
+            write(trial_id, "infeasible", violated)
+            self._infeasible.add(key)
+        elif earlier is not None:
+            write(trial_id, "duplicate_of", earlier)
+        write(trial_id, "recipe", recipe.model_dump())
+        self._numbers.setdefault(key, trial.number)
+        return Proposal(trial.number, trial_id, dict(values), recipe, violated, None if violated else earlier)
+
+
+def encoded(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Searched values as Optuna stores them."""
+    return {entry.path: entry.encode(values[entry.path]) for entry in space.parameters if entry.path in values}
+
+
+def enqueue(study: optuna.Study, space: SearchSpace, values: Mapping[str, Any], origin: str) -> None:
+    """Queue searched values to be tried before anything is sampled; `origin` is recorded with the trial."""
+    study.enqueue_trial(encoded(space, values), user_attrs={"enqueued": origin})
+
+
+def check_enqueued(space: SearchSpace, entries: object, place: str) -> list[dict[str, Any]]:
+    """Known-good settings, each as the searched values it gives; a value left out is the default recipe's.
+
+    Raises `SearchSpaceError` for a path that is not searched (unless it is the recipe's own value) and for a
+    value out of range.
+    """
+    if isinstance(entries, Mapping):
+        entries = [entries]
+    if not isinstance(entries, list) or not entries:
+        raise SearchSpaceError("must be a list of settings, each {PARAMETER: VALUE}", place=place, value=entries)
+    return [_checked_entry(space, entry, f"{place}: [{i}]") for i, entry in enumerate(entries)]
+
+
+def _checked_entry(space: SearchSpace, entry: object, place: str) -> dict[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise SearchSpaceError("must be {PARAMETER: VALUE}", place=place, value=entry)
+    given = flatten(entry["recipe"] if isinstance(entry.get("recipe"), Mapping) else entry)
+    searched = {parameter.path: parameter for parameter in space.parameters}
+    fixed = space.recipe.with_defaults().flat()
+    values = dict(space.default_values()[0])
+    for path, value in given.items():
+        if path not in searched:
+            if "recipe" in entry or fixed.get(path) == value:
+                continue
+            raise SearchSpaceError(
+                f"'{path}' is not searched", place=place, value=value, hint=did_you_mean(path, searched)
+            )
+        if not searched[path].contains(value):
+            raise SearchSpaceError("out of the searched range", place=f"{place}.{path}", value=value)
+        values[path] = value
+    return values
+
+
+def _key(recipe: Mapping[str, Any]) -> str:
+    """Equal for equal recipes."""
+    return json.dumps(recipe, sort_keys=True, default=str)

@@ -1,0 +1,72 @@
+"""Pruners by name, with their keyword options checked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PatientPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+    ThresholdPruner,
+)
+
+from tuner.errors import SearchSpaceError, UsageError, did_you_mean
+from tuner.registry import check_arguments
+
+CLASSES: dict[str, type[BasePruner]] = {
+    "none": NopPruner,
+    "median": MedianPruner,
+    "percentile": PercentilePruner,
+    "hyperband": HyperbandPruner,
+    "asha": SuccessiveHalvingPruner,
+    "patient": PatientPruner,
+    "threshold": ThresholdPruner,
+}
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "percentile": {"percentile": 25.0},
+    "asha": {"min_resource": 1},
+    "patient": {"wrapped_pruner": "median", "patience": 3},
+}
+"""Options used unless given. An epoch is one unit of resource."""
+
+
+def check_pruner(name: str, options: Mapping[str, Any], place: str) -> None:
+    """Raise `SearchSpaceError` for options that the pruner does not take or refuses."""
+    place = f"{place}.pruner_kwargs"
+    check_arguments(CLASSES[name], {**DEFAULTS.get(name, {}), **options}, place)
+    wrapped = options.get("wrapped_pruner")
+    if wrapped is not None and (wrapped not in CLASSES or wrapped == "patient"):
+        hint = did_you_mean(wrapped, [entry for entry in CLASSES if entry != "patient"])
+        raise SearchSpaceError(f"there is no pruner '{wrapped}' to wrap", place=f"{place}.wrapped_pruner", hint=hint)
+    try:
+        build_pruner(name, options, most_epochs=1)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise SearchSpaceError(f"{name}: {error}", place=place, value=dict(options)) from error
+
+
+def build_pruner(name: str, options: Mapping[str, Any], most_epochs: int) -> BasePruner:
+    """The pruner; `most_epochs` is the most that any recipe of the space asks for, hyperband's `max_resource`.
+
+    `patient` wraps the pruner that its option `wrapped_pruner` names (null: none), with that pruner's defaults.
+    """
+    given = {**DEFAULTS.get(name, {}), **options}
+    if name == "hyperband":
+        given = {"max_resource": most_epochs, **given}
+    if name == "patient":
+        wrapped = given.pop("wrapped_pruner")
+        given["wrapped_pruner"] = None if wrapped is None else build_pruner(wrapped, {}, most_epochs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        entry: Any = CLASSES[name]
+        return entry(**given)  # type: ignore[no-any-return]

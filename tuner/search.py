@@ -1,0 +1,196 @@
+"""A search from what a user named to its end: resolve, open or resume the study, conduct."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from tuner.conductor import Conductor, score_of
+from tuner.errors import InterruptedRunError, UsageError, did_you_mean
+from tuner.events import Emit, Note, StudyEnded, StudyOpened
+from tuner.objective import ObjectiveRun, goal_of
+from tuner.proposing.proposal import check_enqueued, enqueue
+from tuner.proposing.pruners import check_pruner
+from tuner.proposing.samplers import check_sampler
+from tuner.registry import function_in, load_file, source_hash
+from tuner.resolve import Probe, resolve
+from tuner.search_space import SearchSpace, Target, build_space, find_target
+from tuner.search_space.yaml_file import read_yaml
+from tuner.signals import Interrupts
+from tuner.storage.connect import explained
+from tuner.storage.lock import owned
+from tuner.storage.studies import OpenStudy, Studies, check_unchanged, mark_ready, version_changes
+from tuner.tasks import Task, load_task, task_source
+from tuner.training.device import pick_device
+from tuner.training.keeping import Keep
+from tuner.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What a user asked for; `overrides` replace keys of the mode, `settings` fix values of the recipe."""
+
+    target: str
+    mode: str
+    studies: Path = Path("studies")
+    study: str | None = None
+    space_file: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    direction: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    keep: str = "best"
+    enqueue: Path | None = None
+    accept_changes: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that has passed every check; `task` and `probe` are None for an objective function."""
+
+    space: SearchSpace
+    source: Path
+    task: Task | None
+    probe: Probe | None
+
+
+def prepare(request: SearchRequest) -> Prepared:
+    """Check everything that can be checked before the first trial; `UsageError` at the first problem."""
+    target = _directed(find_target(request.target, request.space_file), request.direction)
+    space = build_space(target, request.mode, request.settings, **request.overrides)
+    where = f"{space.place}: modes.{space.mode}"
+    check_sampler(space.sampler, space.sampler_kwargs, where)
+    check_pruner(space.pruner, space.pruner_kwargs, where)
+    if space.function is not None:
+        path = Path(space.task)
+        function_in(load_file(path), space.function, path)
+        return Prepared(space, path, None, None)
+    task = load_task(space.task)
+    space, probe = resolve(space, task)
+    return Prepared(space, task_source(task), task, probe)
+
+
+def _directed(target: Target, direction: str | None) -> Target:
+    """The target with the direction from the command line; a task's search space says its own."""
+    if direction is None:
+        return target
+    if direction not in ("minimize", "maximize"):
+        hint = did_you_mean(direction, ("minimize", "maximize"))
+        raise UsageError("is minimize or maximize", place="--direction", value=direction, hint=hint)
+    if target.function is None:
+        raise UsageError("a task's direction stands in its search space", place="--direction", value=direction)
+    return replace(target, file=target.file.model_copy(update={"direction": direction}))
+
+
+def search(request: SearchRequest, emit: Emit) -> StudyEnded:
+    """Run or resume a search to the end of its budget.
+
+    Raises `UsageError` before anything is written, `StorageError`, `SearchStoppedError`, and
+    `InterruptedRunError` on a signal, with everything recorded kept.
+    """
+    with Interrupts() as interrupts:
+        keep, device = Keep.parse(request.keep), pick_device(request.device)
+        prepared = prepare(request)
+        space = prepared.space
+        name = request.study or f"{space.name}-{space.mode}"
+        queue = _queue(request, space)
+        studies = Studies(request.studies)
+        database = studies.database(name)
+        with explained(database), owned(database.with_suffix(".lock")):
+            opened = _open(studies, name, prepared, request, queue, emit)
+            _announce(opened, space, str(device), emit)
+            conductor = Conductor(opened, space, emit, interrupts, keep, **_bodies(prepared, device, interrupts))
+            try:
+                return conductor.run()
+            except InterruptedRunError as error:
+                kept = f"{conductor.score.counted} trials are kept in {database}. Go on with:"
+                raise InterruptedRunError(error.signal_number, kept) from None
+
+
+def _queue(request: SearchRequest, space: SearchSpace) -> list[tuple[dict[str, Any], str]]:
+    """What is tried before anything is sampled: the default recipe, unless the sampler is grid, and `--enqueue`."""
+    queue: list[tuple[dict[str, Any], str]] = []
+    if space.function is None and space.sampler != "grid" and space.parameters:
+        queue.append((space.default_values()[0], "default recipe"))
+    if request.enqueue is not None:
+        if space.function is not None:
+            raise UsageError("an objective function suggests its own values", place="--enqueue")
+        entries = check_enqueued(space, read_yaml(request.enqueue), str(request.enqueue))
+        queue += [(values, request.enqueue.name) for values in entries]
+    return queue
+
+
+def _open(
+    studies: Studies,
+    name: str,
+    prepared: Prepared,
+    request: SearchRequest,
+    queue: list[tuple[dict[str, Any], str]],
+    emit: Emit,
+) -> OpenStudy:
+    """The study, made with its queue or resumed unchanged (contract C11)."""
+    space, task_hash = prepared.space, source_hash(prepared.source)
+    opened = studies.open(name, space, task_hash)
+    if not opened.existed:
+        for values, origin in queue:
+            enqueue(opened.study, space, values, origin)
+        if space.function is None and space.sampler != "grid":
+            for path in space.default_values()[1]:
+                emit(Note(f"the default {path} is not in its searched range; trial 0 takes the nearest value"))
+        opened.study.set_user_attr("target", request.target)
+        mark_ready(opened.study)
+        return opened
+    for line in check_unchanged(opened.study, space, task_hash, request.accept_changes):
+        emit(Note(f"accepted change: {line}", "warning"))
+    for line in version_changes(opened.study):
+        emit(
+            Note(
+                f"the study was made with another version: {line}; results may differ in the last bits",
+                "warning",
+            )
+        )
+    if request.enqueue is not None:
+        known = [trial.system_attrs.get("fixed_params") for trial in opened.study.get_trials(deepcopy=False)]
+        for values, origin in queue:
+            if origin != "default recipe" and values not in known:
+                enqueue(opened.study, space, values, origin)
+    return opened
+
+
+def _announce(opened: OpenStudy, space: SearchSpace, device: str, emit: Emit) -> None:
+    score = score_of(opened.study, space.maximize)
+    emit(
+        StudyOpened(
+            study=opened.study.study_name,
+            task=space.task,
+            mode=space.mode,
+            metric=space.metric,
+            direction=space.direction,
+            trials=space.budget.trials,
+            counted=score.counted,
+            resumed=opened.existed,
+            device=device,
+            best_value=score.best_value,
+            best_trial=score.best_trial,
+        )
+    )
+
+
+def _bodies(prepared: Prepared, device: Any, interrupts: Interrupts) -> dict[str, Any]:
+    """How the conductor starts a trial."""
+    space = prepared.space
+    if space.function is not None:
+        function = function_in(load_file(Path(space.task)), space.function, Path(space.task))
+        return {"start_objective": lambda trial: ObjectiveRun(function, trial)}
+    assert prepared.task is not None and prepared.probe is not None
+    trainer = Trainer(prepared.task, goal_of(space), prepared.probe.terms, device, interrupts.check)
+    return {"start": lambda proposal: trainer.start(proposal.recipe)}
+
+
+def quiet_optuna() -> None:
+    """Leave speaking to us: Optuna logs warnings only."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)

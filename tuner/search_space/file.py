@@ -1,0 +1,188 @@
+"""The YAML file of a search space, checked key by key, and how it is found."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tuner.errors import SearchSpaceError, UsageError, did_you_mean
+from tuner.recipe import Count, Section, Seed, parse_section
+from tuner.search_space.yaml_file import read_yaml
+
+SAMPLERS = ("grid", "random", "tpe", "gp", "cmaes", "qmc")
+PRUNERS = ("none", "median", "percentile", "hyperband", "asha", "patient", "threshold")
+
+
+class Expect(Section):
+    """Ranges of a metric, or of `gap`, that are good or poor: `{val_loss: [0.001, 0.01], gap: [null, 0.01]}`."""
+
+    good: dict[str, tuple[float | None, float | None]] = {}
+    poor: dict[str, tuple[float | None, float | None]] = {}
+
+
+class Mode(Section):
+    """What one mode searches and how; `trials` and `time` are totals over all runs of the study."""
+
+    sampler: str = "tpe"
+    sampler_kwargs: dict[str, Any] = {}
+    pruner: str = "none"
+    pruner_kwargs: dict[str, Any] = {}
+    trials: Count | None = None
+    time: str | Annotated[float, Field(strict=True)] | None = None
+    stop_without_improvement: Count | None = None
+    parallel: Count = 1
+    study_seed: Seed = 0
+    recipe: dict[str, Any] = {}
+    search: dict[str, Any] = {}
+    derived: dict[str, Any] = {}
+    constraints: list[Any] = []
+
+
+class SpaceFile(Section):
+    """A search space as written."""
+
+    task: str
+    metric: str = "val_loss"
+    direction: Literal["minimize", "maximize"] | None = None
+    value: Literal["best", "last"] = "best"
+    recipe: dict[str, Any] = {}
+    modes: dict[str, Any] = {}
+    expect: Expect = Expect()
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a user named on the command line.
+
+    `task` is a bundled task's name or a user's file; `function` names a plain Optuna objective in that file;
+    `place` is the search space's file, or "" where there is none; `file` what it says.
+    """
+
+    task: str
+    file: SpaceFile
+    place: str
+    function: str | None = None
+
+    @property
+    def name(self) -> str:
+        """A short name for studies: the task's, or the file's stem."""
+        return Path(self.task).stem if self.task.endswith(".py") else self.task
+
+    @property
+    def script(self) -> Path | None:
+        """The user's file, or None for a bundled task."""
+        return Path(self.task) if self.task.endswith(".py") else None
+
+
+def bundled_folder() -> Path:
+    """The search spaces that come with the package: inside the wheel, or beside the package in a checkout."""
+    package = Path(str(importlib.resources.files("tuner")))
+    inside = package / "search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+def spaces_in(folder: Path) -> dict[str, Path]:
+    """The search spaces of a folder by name; files that start with `_` are not listed."""
+    found = {entry.stem: entry for entry in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml"))}
+    return {name: entry for name, entry in found.items() if not name.startswith("_")}
+
+
+def find_target(argument: str, space: Path | None = None) -> Target:
+    """What `argument` names: a task, a search space's file, a task's file, or `script.py:objective`.
+
+    `space` is a search space given apart. Raises `UsageError` with the nearest name for what is not there.
+    """
+    script, colon, function = argument.rpartition(":")
+    if colon and script.endswith(".py"):
+        _need_file(Path(script))
+        beside = space or _beside(Path(script))
+        file = read_space(beside) if beside else SpaceFile(task=argument, metric="value", direction="minimize")
+        return Target(script, file, str(beside or argument), function)
+    if argument.endswith(".py"):
+        _need_file(Path(argument))
+        place = space or _beside(Path(argument)) or bundled_folder() / "_default.yaml"
+        return Target(argument, read_space(place), str(place))
+    if argument.endswith((".yaml", ".yml")) or Path(argument).is_dir():
+        return _target_of(Path(argument))
+    known = spaces_in(bundled_folder()) | spaces_in(Path("search_spaces"))
+    if argument not in known:
+        raise UsageError(
+            f"there is no task '{argument}'",
+            hint=did_you_mean(argument, known) + " A task of your own is given as a file: my_task.py",
+        )
+    return _target_of(space or known[argument])
+
+
+def _target_of(place: Path) -> Target:
+    """The target of a search space's file; its task may be a file beside it."""
+    file = read_space(place)
+    script, colon, function = file.task.rpartition(":")
+    task, function = (script, function) if colon and script.endswith(".py") else (file.task, "")
+    if task.endswith(".py"):
+        task = str(place.parent / task)
+        _need_file(Path(task), f"{place}: task")
+    return Target(task, file, str(place), function or None)
+
+
+def _need_file(path: Path, place: str = "") -> None:
+    if path.is_file():
+        return
+    beside = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
+    raise UsageError(f"there is no file '{path}'", place=place, hint=did_you_mean(path.name, beside))
+
+
+def _beside(script: Path) -> Path | None:
+    """The search space of a user's file: the YAML of the same stem beside it, or under `search_spaces/`."""
+    candidates = [script.with_suffix(".yaml"), script.with_suffix(".yml")]
+    candidates += [
+        folder / f"{script.stem}.yaml" for folder in (Path("search_spaces"), script.parent / "search_spaces")
+    ]
+    return next((entry for entry in candidates if entry.is_file()), None)
+
+
+def read_space(path: Path) -> SpaceFile:
+    """A search space's file, its keys checked; `SearchSpaceError` names the first problem."""
+    content = read_yaml(path)
+    if not isinstance(content, Mapping):
+        raise SearchSpaceError(
+            "a search space is a mapping with the keys " + ", ".join(SpaceFile.model_fields),
+            place=str(path),
+            value=content,
+        )
+    return parse_section(SpaceFile, content, str(path))
+
+
+def read_mode(file: SpaceFile, name: str, place: str) -> Mode:
+    """One mode of a search space; `UsageError` with the nearest name where there is none of it."""
+    if name not in file.modes:
+        raise SearchSpaceError(
+            f"there is no mode '{name}'", place=f"{place}: modes", hint=did_you_mean(name, file.modes)
+        )
+    where = f"{place}: modes.{name}"
+    mode = parse_section(Mode, file.modes[name] if file.modes[name] is not None else {}, where)
+    return _with_known_names(mode, where)
+
+
+def override_mode(mode: Mode, changed: Mapping[str, Any]) -> Mode:
+    """The mode with keys from the command line; another sampler or pruner starts at its own defaults."""
+    if not changed:
+        return mode
+    written = {**mode.model_dump(), **changed}
+    for kind in ("sampler", "pruner"):
+        if changed.get(kind, getattr(mode, kind)) != getattr(mode, kind):
+            written[f"{kind}_kwargs"] = {}
+    return _with_known_names(parse_section(Mode, written, "--"), "command line: --")
+
+
+def _with_known_names(mode: Mode, where: str) -> Mode:
+    """The mode, its sampler and pruner checked by name; `null` is the pruner `none`."""
+    for kind, given, valid in (("sampler", mode.sampler, SAMPLERS), ("pruner", mode.pruner, PRUNERS)):
+        if given not in valid:
+            place = f"{where}{kind}" if where.endswith("--") else f"{where}.{kind}"
+            raise SearchSpaceError(f"there is no {kind} '{given}'", place=place, hint=did_you_mean(given, valid))
+    return mode

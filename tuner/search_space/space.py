@@ -1,0 +1,413 @@
+"""SearchSpace: one mode of a search space, ready to be asked for recipes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tuner.errors import SearchSpaceError, UsageError, did_you_mean
+from tuner.recipe import Recipe, check_path, closed_sections, flatten, parse_recipe, value_type
+from tuner.search_space.expression import Expression
+from tuner.search_space.file import Expect, Mode, SpaceFile, Target, override_mode, read_mode
+from tuner.search_space.parameter import Parameter, Suggests, parse_parameter
+from tuner.search_space.settings import parse_duration
+
+OBJECTIVE_TRIALS = 20
+"""The budget of an objective function for which no search space gives one."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a study ends: trials and seconds over all runs together, or trials without improvement."""
+
+    trials: int | None = None
+    seconds: float | None = None
+    stop_without_improvement: int | None = None
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A task, a recipe, and what of the recipe is searched and how.
+
+    `parameters` stand in an order in which conditions refer only to earlier ones.
+    """
+
+    task: str
+    name: str
+    mode: str
+    metric: str
+    direction: str
+    value: str
+    recipe: Recipe
+    place: str
+    parameters: tuple[Parameter, ...] = ()
+    derived: Mapping[str, Expression] = field(default_factory=dict)
+    constraints: tuple[Expression, ...] = ()
+    sampler: str = "tpe"
+    sampler_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    pruner: str = "none"
+    pruner_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    budget: Budget = Budget()
+    parallel: int = 1
+    study_seed: int = 0
+    function: str | None = None
+    expect: Expect = field(default_factory=Expect)
+
+    @property
+    def maximize(self) -> bool:
+        """Whether higher is better."""
+        return self.direction == "maximize"
+
+    def suggest(self, trial: Suggests) -> dict[str, Any]:
+        """Ask an Optuna trial for every active parameter: recipe values by path."""
+        values: dict[str, Any] = {}
+        fixed = self.recipe.flat()
+        for parameter in self.parameters:
+            if is_active(parameter, values, fixed):
+                values[parameter.path] = parameter.suggest(trial)
+        return values
+
+    def recipe_for(self, values: Mapping[str, Any]) -> tuple[Recipe, str | None]:
+        """The recipe for searched values, derived values filled in, and the first constraint it violates."""
+        recipe = self.recipe.with_values(values, self.place)
+        for path, expression in self.derived.items():
+            derived = expression.evaluate(recipe.with_defaults().flat())
+            recipe = recipe.with_values({path: derived}, expression.place)
+        full = recipe.with_defaults()
+        violated = next((entry.text for entry in self.constraints if not entry.evaluate(full.flat())), None)
+        return full, violated
+
+    def default_values(self) -> tuple[dict[str, Any], list[str]]:
+        """The searched values nearest to the default recipe, and the paths that had to be moved into range."""
+        fixed = self.recipe.with_defaults().flat()
+        values: dict[str, Any] = {}
+        moved: list[str] = []
+        for parameter in self.parameters:
+            if not is_active(parameter, values, fixed):
+                continue
+            default = fixed.get(parameter.path)
+            values[parameter.path] = parameter.nearest(default)
+            if default is not None and values[parameter.path] != default:
+                moved.append(parameter.path)
+        return values, moved
+
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """Every feasible combination of searched values in grid order, the last parameter fastest.
+
+        Raises `SearchSpaceError` where a parameter has infinitely many values.
+        """
+        for parameter in self.parameters:
+            if parameter.values() is None:
+                raise SearchSpaceError(
+                    "a grid needs finitely many values: give choices, or a step",
+                    place=f"{self.place}: {parameter.path}",
+                )
+        fixed = self.recipe.flat()
+        for values in self._branches({}, 0, fixed):
+            if not self.constraints or self.recipe_for(values)[1] is None:
+                yield values
+
+    def _branches(self, values: dict[str, Any], position: int, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        if position == len(self.parameters):
+            yield values
+            return
+        parameter = self.parameters[position]
+        if not is_active(parameter, values, fixed):
+            yield from self._branches(values, position + 1, fixed)
+            return
+        for value in parameter.values() or []:
+            yield from self._branches({**values, parameter.path: value}, position + 1, fixed)
+
+    def size(self, limit: int = 1_000_000) -> int | None:
+        """The number of feasible combinations; None where it is infinite or above `limit`."""
+        if self.function or any(parameter.values() is None for parameter in self.parameters):
+            return None
+        counted = sum(1 for _ in itertools.islice(self.combinations(), limit + 1))
+        return None if counted > limit else counted
+
+    def most_epochs(self) -> int:
+        """The most epochs that any recipe of this space asks for."""
+        searched = next((entry for entry in self.parameters if entry.path == "epochs"), None)
+        return max(searched.values() or [self.recipe.epochs]) if searched else self.recipe.epochs
+
+    def searched(self, section: str) -> list[str]:
+        """The searched paths that are `section` or lie within it."""
+        return [entry.path for entry in self.parameters if entry.path.partition(".")[0] == section]
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides a study's trials, as plain values (contract C11); the budget stands apart."""
+        return {
+            "task": self.task if self.function is None else f"{self.task}:{self.function}",
+            "mode": self.mode,
+            "metric": self.metric,
+            "direction": self.direction,
+            "value": self.value,
+            "recipe": self.recipe.model_dump(),
+            "search": {entry.path: entry.describe() for entry in self.parameters},
+            "derived": {path: expression.text for path, expression in self.derived.items()},
+            "constraints": [expression.text for expression in self.constraints],
+            "sampler": self.sampler,
+            "sampler_kwargs": dict(self.sampler_kwargs),
+            "pruner": self.pruner,
+            "pruner_kwargs": dict(self.pruner_kwargs),
+            "parallel": self.parallel,
+            "study_seed": self.study_seed,
+        }
+
+
+def is_active(parameter: Parameter, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> bool:
+    """Whether all of a parameter's conditions hold for the values chosen so far and the fixed recipe."""
+    for path, allowed in parameter.when.items():
+        if path in values:
+            actual = values[path]
+        elif path in fixed:
+            actual = fixed[path]
+        else:
+            return False
+        if actual not in allowed:
+            return False
+    return True
+
+
+def build_space(
+    target: Target, mode_name: str, settings: Mapping[str, Any] | None = None, **overrides: Any
+) -> SearchSpace:
+    """The search space that a target's mode describes.
+
+    `settings` fix recipe values (`--set`): a searched value that is set is no longer searched. `overrides`
+    replace keys of the mode (`sampler`, `trials`, ...; None leaves the mode's own).
+    Raises `SearchSpaceError` at the first thing that cannot be.
+    """
+    where = f"{target.place}: modes.{mode_name}"
+    missing = target.function is not None and mode_name not in target.file.modes
+    mode = Mode() if missing else read_mode(target.file, mode_name, target.place)
+    changed = {key: value for key, value in overrides.items() if value is not None}
+    mode = override_mode(mode, changed)
+    if target.function:
+        _check_objective_mode(mode, settings, where)
+    elif mode.sampler != "grid" and mode.trials is None and mode.time is None:
+        raise SearchSpaceError("a mode needs a budget: give trials or time", place=where)
+    space = _space_of(target, mode, mode_name, where)
+    space = fix(space, settings or {}, "--set")
+    check_names(space)
+    if space.sampler == "grid":
+        next(space.combinations(), None)
+    return space
+
+
+def plain_space(target: Target, settings: Mapping[str, Any] | None = None) -> SearchSpace:
+    """A target's recipe with nothing searched; `settings` replace its values."""
+    if target.function:
+        raise UsageError("an objective function has no recipe to train", value=f"{target.task}:{target.function}")
+    space = _space_of(target, Mode(trials=1), "train", target.place)
+    return fix(space, settings or {}, "--set")
+
+
+def _space_of(target: Target, mode: Mode, mode_name: str, where: str) -> SearchSpace:
+    file, place = target.file, target.place
+    base = _base_recipe(file, mode, place, where)
+    parameters = _parameters(mode, base, where)
+    _check_conditions(parameters, base, where)
+    constraints = (Expression.parse(text, f"{where}.constraints[{i}]") for i, text in enumerate(mode.constraints))
+    return SearchSpace(
+        task=target.task,
+        name=target.name,
+        mode=mode_name,
+        metric=file.metric,
+        direction=file.direction or _direction(file.metric, place),
+        value=file.value,
+        recipe=base,
+        place=place,
+        parameters=_in_order(parameters, where),
+        derived=_derived(mode, where),
+        constraints=tuple(constraints),
+        sampler=mode.sampler,
+        sampler_kwargs=mode.sampler_kwargs,
+        pruner=mode.pruner,
+        pruner_kwargs=mode.pruner_kwargs,
+        budget=_budget(mode, target, where),
+        parallel=mode.parallel,
+        study_seed=mode.study_seed,
+        function=target.function,
+        expect=file.expect,
+    )
+
+
+def _check_objective_mode(mode: Mode, settings: Mapping[str, Any] | None, where: str) -> None:
+    """An objective function brings its own search space, and runs one trial at a time."""
+    for key in ("search", "derived", "constraints", "recipe"):
+        if getattr(mode, key):
+            raise SearchSpaceError("an objective function suggests its own values", place=f"{where}.{key}")
+    if mode.parallel > 1:
+        raise SearchSpaceError(
+            "an objective function runs one trial at a time", place=f"{where}.parallel", value=mode.parallel
+        )
+    if mode.sampler == "grid":
+        raise SearchSpaceError(
+            "an objective function suggests its own values: no grid is known", place=f"{where}.sampler"
+        )
+    if settings:
+        raise UsageError("--set needs a task; an objective function has no recipe", value=dict(settings))
+
+
+def fix(space: SearchSpace, settings: Mapping[str, Any], place: str) -> SearchSpace:
+    """The space with recipe values fixed: what is set is no longer searched or derived."""
+    if not settings:
+        return space
+    values = dict(settings)
+    if "loss" in values and space.recipe.loss_weights:
+        values["loss_weights"] = {}
+    elif any(path.startswith("loss_weights") for path in values) and space.recipe.loss:
+        values["loss"] = None
+    return replace(
+        space,
+        recipe=space.recipe.with_values(values, place),
+        parameters=tuple(entry for entry in space.parameters if entry.path not in values),
+        derived={path: entry for path, entry in space.derived.items() if path not in values},
+    )
+
+
+def _base_recipe(file: SpaceFile, mode: Mode, place: str, where: str) -> Recipe:
+    base = parse_recipe(file.recipe, f"{place}: recipe")
+    for path, value in flatten(mode.recipe).items():
+        base = base.with_values({path: value}, f"{where}.recipe")
+    return base
+
+
+def _direction(metric: str, place: str) -> str:
+    if "loss" in metric or "error" in metric:
+        return "minimize"
+    if "accuracy" in metric:
+        return "maximize"
+    raise SearchSpaceError("say direction: minimize or maximize", place=f"{place}: direction", value=metric)
+
+
+def _parameters(mode: Mode, base: Recipe, where: str) -> dict[str, Parameter]:
+    fixed = base.flat()
+    found: dict[str, Parameter] = {}
+    for path, entry in mode.search.items():
+        place = f"{where}.search.{path}"
+        check_path(path, place)
+        if path in closed_sections() or ("." not in path and isinstance(getattr(base, path), dict)):
+            raise SearchSpaceError("search one of its values: SECTION.NAME", place=place, value=entry)
+        parameter = parse_parameter(path, entry, value_type(path, fixed), place)
+        _check_values(parameter, base, place)
+        found[path] = parameter
+    if "loss" in found and (base.loss_weights or any(path.startswith("loss_weights.") for path in found)):
+        raise SearchSpaceError(
+            "`loss: NAME` is short for `loss_weights: {NAME: 1}`: search one of the two",
+            place=f"{where}.search.loss",
+        )
+    return found
+
+
+def _check_values(parameter: Parameter, base: Recipe, place: str) -> None:
+    """Every choice, or both ends of a range, must make a valid recipe."""
+    description = parameter.describe()
+    candidates = (
+        {f"choices[{i}]": value for i, value in enumerate(description["choices"])}
+        if "choices" in description
+        else {key: description[key] for key in ("low", "high")}
+    )
+    unweighted = base.model_copy(update={"loss": None}) if parameter.path.startswith("loss_weights.") else base
+    for key, value in candidates.items():
+        try:
+            unweighted.with_values({parameter.path: value}, "")
+        except SearchSpaceError as error:
+            raise SearchSpaceError(error.rule, place=f"{place}.{key}", value=value, hint=error.hint) from None
+
+
+def _check_conditions(parameters: Mapping[str, Parameter], base: Recipe, where: str) -> None:
+    fixed = base.flat()
+    for parameter in parameters.values():
+        for path, allowed in parameter.when.items():
+            place = f"{where}.search.{parameter.path}.when.{path}"
+            parent = parameters.get(path)
+            if parent is None:
+                if path not in fixed and not path.startswith(("model.", "data.")):
+                    raise SearchSpaceError(
+                        f"there is no value '{path}'",
+                        place=place,
+                        hint=did_you_mean(path, {*parameters, *fixed}),
+                    )
+                continue
+            for value in allowed:
+                if not parent.contains(value):
+                    raise SearchSpaceError(
+                        f"{path} never takes this value",
+                        place=place,
+                        value=value,
+                        hint=did_you_mean(value, parent.describe().get("choices", [])),
+                    )
+
+
+def _in_order(parameters: Mapping[str, Parameter], where: str) -> tuple[Parameter, ...]:
+    """Parameters so that each stands behind those its conditions name; otherwise as written."""
+    placed: dict[str, Parameter] = {}
+    waiting = dict(parameters)
+    while waiting:
+        ready = [path for path, entry in waiting.items() if not any(parent in waiting for parent in entry.when)]
+        if not ready:
+            circle = _circle(
+                {path: [parent for parent in entry.when if parent in waiting] for path, entry in waiting.items()}
+            )
+            raise SearchSpaceError(
+                "conditions refer to each other in a circle: " + " -> ".join(circle),
+                place=f"{where}.search.{circle[0]}.when",
+            )
+        placed[ready[0]] = waiting.pop(ready[0])
+    return tuple(placed.values())
+
+
+def _circle(needs: Mapping[str, list[str]]) -> list[str]:
+    """One circle in a graph in which every node needs another."""
+    trail = [next(iter(needs))]
+    while trail[-1] not in trail[:-1]:
+        trail.append(needs[trail[-1]][0])
+    return trail[trail.index(trail[-1]) :]
+
+
+def _derived(mode: Mode, where: str) -> dict[str, Expression]:
+    """Derived values in an order in which each needs only earlier ones."""
+    written = {path: Expression.parse(text, f"{where}.derived.{path}") for path, text in mode.derived.items()}
+    for path in written:
+        place = f"{where}.derived.{path}"
+        check_path(path, place)
+        if path in mode.search:
+            raise SearchSpaceError("a value is either searched or derived", place=place)
+    placed: dict[str, Expression] = {}
+    waiting = dict(written)
+    while waiting:
+        ready = [path for path, entry in waiting.items() if not any(name in waiting for name in entry.names())]
+        if not ready:
+            circle = _circle(
+                {path: [name for name in entry.names() if name in waiting] for path, entry in waiting.items()}
+            )
+            raise SearchSpaceError(
+                "derived values need each other in a circle: " + " -> ".join(circle),
+                place=f"{where}.derived.{circle[0]}",
+            )
+        placed[ready[0]] = waiting.pop(ready[0])
+    return placed
+
+
+def check_names(space: SearchSpace, task_known: bool = False) -> None:
+    """Raise `SearchSpaceError` for a name in derived values or constraints that no recipe of the space has.
+
+    Names within `model` and `data` are known only when the task's options are (`task_known`).
+    """
+    known = {*space.recipe.flat(), *(entry.path for entry in space.parameters), *space.derived}
+    for expression in [*space.derived.values(), *space.constraints]:
+        for name in expression.names():
+            if (task_known or not name.startswith(("model.", "data."))) and name not in known:
+                expression.check_names(known)
+
+
+def _budget(mode: Mode, target: Target, where: str) -> Budget:
+    seconds = None if mode.time is None else parse_duration(mode.time, f"{where}.time")
+    trials = mode.trials
+    if target.function and trials is None and seconds is None:
+        trials = OBJECTIVE_TRIALS
+    return Budget(trials, seconds, mode.stop_without_improvement)

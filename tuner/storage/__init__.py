@@ -1,0 +1,1 @@
+"""SQLite: connections, epoch rows, and studies with all that decides their trials."""

@@ -1,0 +1,91 @@
+"""Opens a study's database, and says in words what is wrong with one that cannot be used."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from sqlalchemy import event, exc
+
+from tuner.errors import StorageError
+
+BUSY_TIMEOUT_SECONDS = 30
+"""How long a writer waits for another before the database counts as locked."""
+
+
+def connect(path: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage on the SQLite file `path`, made if missing: WAL, synchronous=NORMAL, busy timeout.
+
+    Raises `StorageError` for a file that is damaged, locked, or no database of Optuna's.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(path)
+        timeout = {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}}
+        storage = optuna.storages.RDBStorage(url(path), engine_kwargs=timeout)
+        event.listen(storage.engine, "connect", _set_pragmas)
+        storage.engine.dispose()
+        return storage
+
+
+def url(path: Path) -> str:
+    """The database's URL, as Optuna's own commands take it."""
+    return f"sqlite:///{path}"
+
+
+def _set_pragmas(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _refuse_foreign(path: Path) -> None:
+    """A file that is there must be a SQLite database, before anything writes to it."""
+    if path.is_dir():
+        raise StorageError(f"{path}: a folder, where a study's database should be")
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head and head != b"SQLite format 3\x00":
+        raise StorageError(f"{path}: not a SQLite database; move it away, or give another --study")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the database's exceptions into a `StorageError` that says what happened and what to do."""
+    try:
+        yield
+    except (exc.DBAPIError, sqlite3.Error, optuna.exceptions.StorageInternalError, OSError) as error:
+        raise StorageError(_explanation(path, error)) from error
+
+
+def _explanation(path: Path, error: BaseException) -> str:
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    text = " / ".join(str(cause) for cause in causes)
+    for pattern, words in (
+        ("database is locked", "the database is locked by another process; try again when it is done"),
+        ("malformed|not a database", "the database is damaged; restore a copy, or give another --study"),
+        ("disk is full|No space left", "the disk is full; make room and run the same command again"),
+        ("readonly|read-only|Read-only", "the database cannot be written: it or its folder is read-only"),
+        ("Permission denied|unable to open", "the database cannot be opened; check the folder's permissions"),
+    ):
+        if re.search(pattern, text):
+            return f"{path}: {words}"
+    if isinstance(causes[-1], (exc.SQLAlchemyError, sqlite3.Error)):
+        return f"{path}: the database gave an error: {causes[-1]}"
+    return f"{path}: {error}"
+
+
+def engine_of(storage: optuna.storages.RDBStorage) -> sqlalchemy.Engine:
+    """The engine that Optuna's storage uses, for tables of our own in the same database."""
+    return storage.engine

@@ -1,0 +1,88 @@
+"""Epoch rows: a table of our own beside Optuna's, one row an epoch of a trial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+epochs = sa.Table(
+    "tuner_epochs",
+    metadata,
+    sa.Column("trial", sa.Integer, primary_key=True),
+    sa.Column("epoch", sa.Integer, primary_key=True),
+    sa.Column("train_loss", sa.Float),
+    sa.Column("val_loss", sa.Float),
+    sa.Column("learning_rate", sa.Float, nullable=False),
+    sa.Column("gradient_norm", sa.Float),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("metrics", sa.Text, nullable=False),
+)
+"""`trial` is the trial's number, `epoch` counts from 1, `metrics` is JSON; NaN is stored as NULL."""
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch of one trial, as stored; `metrics` holds every recorded name, losses included."""
+
+    trial: int
+    epoch: int
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+    metrics: Mapping[str, float]
+
+    def columns(self) -> dict[str, Any]:
+        """The row's columns."""
+        return {
+            "trial": self.trial,
+            "epoch": self.epoch,
+            "train_loss": _finite(self.metrics.get("train_loss")),
+            "val_loss": _finite(self.metrics.get("val_loss")),
+            "learning_rate": self.learning_rate,
+            "gradient_norm": _finite(self.gradient_norm),
+            "seconds": self.seconds,
+            "metrics": json.dumps({name: _finite(value) for name, value in self.metrics.items()}),
+        }
+
+
+class EpochRows:
+    """The epoch rows of a study's database."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        metadata.create_all(engine)
+
+    def write(self, rows: Iterable[EpochRow]) -> None:
+        """Write rows in one transaction; a row that is there already is replaced."""
+        values = [row.columns() for row in rows]
+        if not values:
+            return
+        with self._engine.begin() as connection:
+            connection.execute(sa.insert(epochs).prefix_with("OR REPLACE"), values)
+
+    def read(self, trial: int | None = None) -> list[dict[str, Any]]:
+        """All rows, or one trial's, by trial and epoch."""
+        query = sa.select(epochs).order_by(epochs.c.trial, epochs.c.epoch)
+        if trial is not None:
+            query = query.where(epochs.c.trial == trial)
+        with self._engine.connect() as connection:
+            found = [dict(row._mapping) for row in connection.execute(query)]
+        return [{**row, "metrics": json.loads(row["metrics"])} for row in found]
+
+    def forget(self, trial: int, trial_id: int) -> None:
+        """Drop what an interrupted trial has reported, for it starts anew: its rows and Optuna's values."""
+        values = sa.table("trial_intermediate_values", sa.column("trial_id"))
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(epochs).where(epochs.c.trial == trial))
+            connection.execute(sa.delete(values).where(values.c.trial_id == trial_id))
+
+
+def _finite(value: float | None) -> float | None:
+    """NaN and infinities as None: SQLite and JSON have no NaN."""
+    return value if value is not None and abs(value) < float("inf") else None

@@ -1,0 +1,181 @@
+"""Studies in a folder: making, opening and comparing them, and what they know of themselves (contract C11)."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from tuner.errors import StudyChangedError, StudyNotFoundError, UsageError, did_you_mean, shorten
+from tuner.search_space.space import SearchSpace
+from tuner.storage.connect import connect, engine_of, explained
+from tuner.storage.epochs import EpochRows
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_READY = "ready"
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study in use: Optuna's, its storage, our epoch rows, and the folder of its files."""
+
+    study: optuna.Study
+    storage: optuna.storages.BaseStorage
+    epochs: EpochRows
+    files: Path
+    existed: bool
+
+
+class Studies:
+    """A folder of studies: `<study>.db` and `<study>/` with weights and series."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def database(self, name: str) -> Path:
+        """The study's SQLite file; `UsageError` for a name that makes no file."""
+        if not _NAME.fullmatch(name) or name.endswith(".db"):
+            raise UsageError("a study's name is made of letters, digits, '.', '_' and '-'", place="--study", value=name)
+        return self.folder / f"{name}.db"
+
+    def files(self, name: str) -> Path:
+        """The folder of the study's weights and series."""
+        return self.folder / name
+
+    def names(self) -> list[str]:
+        """The studies by name."""
+        return sorted(entry.stem for entry in self.folder.glob("*.db"))
+
+    def newest(self) -> str | None:
+        """The study that was written last."""
+        entries = sorted(self.folder.glob("*.db"), key=lambda entry: entry.stat().st_mtime)
+        return entries[-1].stem if entries else None
+
+    def load(self, name: str) -> OpenStudy:
+        """The study `name` (or the path of its database), to read; `StudyNotFoundError` with the nearest name."""
+        path = Path(name) if name.endswith(".db") else self.database(name)
+        if not path.is_file():
+            raise StudyNotFoundError(
+                f"there is no study '{name}' in {self.folder}", hint=did_you_mean(name, self.names())
+            )
+        with explained(path):
+            storage = connect(path)
+            epochs = EpochRows(engine_of(storage))
+            cached = optuna.storages.get_storage(storage)
+            found = optuna.study.get_all_study_names(storage)
+            if not found:
+                raise StudyNotFoundError("the database holds no study", place=str(path))
+            wanted = path.stem if path.stem in found else found[0]
+            study = optuna.load_study(study_name=wanted, storage=cached)
+            return OpenStudy(study, cached, epochs, self.files(wanted), existed=True)
+
+    def open(self, name: str, space: SearchSpace, task_hash: str) -> OpenStudy:
+        """The study `name`, made for `space` if it is not there (or its making was cut short)."""
+        path = self.database(name)
+        with explained(path):
+            raw = connect(path)
+            storage, epochs = optuna.storages.get_storage(raw), EpochRows(engine_of(raw))
+            for entry in storage.get_all_studies():
+                if entry.study_name == name and entry.user_attrs.get(_READY):
+                    study = optuna.load_study(study_name=name, storage=storage)
+                    return OpenStudy(study, storage, epochs, self.files(name), existed=True)
+                if entry.study_name == name:
+                    optuna.delete_study(study_name=name, storage=storage)
+            study = optuna.create_study(
+                study_name=name, storage=storage, direction="maximize" if space.maximize else "minimize"
+            )
+            for key, value in knowledge(space, task_hash).items():
+                study.set_user_attr(key, value)
+            return OpenStudy(study, storage, epochs, self.files(name), existed=False)
+
+
+def mark_ready(study: optuna.Study) -> None:
+    """Say that the study's making is complete; one without the mark is made anew."""
+    study.set_user_attr(_READY, True)
+
+
+def knowledge(space: SearchSpace, task_hash: str) -> dict[str, Any]:
+    """What a study stores of how it was made."""
+    return {
+        "space": space.describe(),
+        "budget": asdict(space.budget),
+        "task_hash": task_hash,
+        "place": space.place,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions and the machine on which results may depend."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("tuner", "torch", "optuna", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def differences(study: optuna.Study, space: SearchSpace, task_hash: str) -> list[str]:
+    """What decides the trials and is not as the study stored it, a line each: `path: stored -> now`."""
+    stored, now = study.user_attrs.get("space", {}), space.describe()
+    lines = [f"{path}: {was} -> {shorten_plain(new)}" for path, was, new in _compare(stored, now)]
+    if study.user_attrs.get("task_hash") != task_hash:
+        lines.append("the task's source file has changed")
+    return lines
+
+
+def _compare(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    left, right = _deep(stored), _deep(now)
+    return [
+        (path, shorten_plain(left.get(path, "nothing")), right.get(path, "nothing"))
+        for path in sorted({*left, *right})
+        if left.get(path, "nothing") != right.get(path, "nothing")
+    ]
+
+
+def _deep(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every plain value by its path through all mappings."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update(_deep(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def shorten_plain(value: Any) -> str:
+    """A value for a difference's line."""
+    return value if isinstance(value, str) else shorten(value, 60)
+
+
+def check_unchanged(study: optuna.Study, space: SearchSpace, task_hash: str, accept: bool) -> list[str]:
+    """The differences that `accept` takes over into the study; `StudyChangedError` where it is False.
+
+    A budget may always grow. Other versions or another machine are not a difference; see `version_changes`.
+    """
+    found = differences(study, space, task_hash)
+    if found and not accept:
+        listed = "\n  ".join(found)
+        raise StudyChangedError(
+            f"the study was made with other settings, so nothing was run:\n  {listed}\n"
+            "Give --study NEW for a study of its own, or --accept-changes to go on with the new settings",
+            place=study.study_name,
+        )
+    if found or study.user_attrs.get("budget") != asdict(space.budget):
+        for key, value in knowledge(space, task_hash).items():
+            study.set_user_attr(key, value)
+    return found
+
+
+def version_changes(study: optuna.Study) -> list[str]:
+    """Versions and machine that are not those the study was made with, a line each."""
+    stored = study.user_attrs.get("versions", {})
+    return [f"{name} {stored[name]} -> {now}" for name, now in versions().items() if stored.get(name, now) != now]

@@ -1,0 +1,34 @@
+"""SHELF: one task a file. A new file with a `Task` that declares its `name` is a new task."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from tuner.registry import class_in, find, load_file, shelf
+from tuner.tasks.base import Batch, Data, Mean, Samples, Task
+
+__all__ = ["Batch", "Data", "Mean", "Samples", "Task", "bundled", "load_task", "task_source"]
+
+
+def bundled() -> dict[str, type[Task]]:
+    """The bundled tasks by name."""
+    return shelf("tuner.tasks", Task)
+
+
+def load_task(reference: str) -> Task:
+    """The task that `reference` names: a bundled one, or the one class in a user's `.py` file.
+
+    Raises `UsageError` with the nearest name, `TaskError` for a file that cannot be used.
+    """
+    if not reference.endswith(".py"):
+        found: type[Task] = find("task", reference, bundled())
+    else:
+        path = Path(reference)
+        found = class_in(load_file(path), Task, path)
+    return found()
+
+
+def task_source(task: Task) -> Path:
+    """The file that defines the task."""
+    return Path(inspect.getfile(type(task)))

@@ -1,0 +1,1 @@
+"""Training: a run's steps and epochs, early stopping, weights and series."""

@@ -1,0 +1,65 @@
+"""Which trials' weights are kept: the best, the best k, or all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tuner.errors import UsageError
+from tuner.search_space.yaml_file import dump_yaml
+from tuner.training.weights import save_weights, write_atomically
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How many of the best trials keep their weights; None keeps all."""
+
+    count: int | None = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Keep:
+        """`best`, `top-3` or `all`; `UsageError` for anything else."""
+        match = re.fullmatch(r"top-([1-9][0-9]*)", text)
+        if match:
+            return cls(int(match[1]))
+        if text in ("best", "all"):
+            return cls(1 if text == "best" else None)
+        raise UsageError("is best, all or top-K, such as top-3", place="--keep", value=text)
+
+    def wants(self, value: float, others: Iterable[float], maximize: bool) -> bool:
+        """Whether a trial of `value` is among those to keep; earlier ones win ties."""
+        ahead = sum(other >= value if maximize else other <= value for other in others)
+        return self.count is None or ahead < self.count
+
+    def chosen(self, values: Mapping[int, float], maximize: bool) -> set[int]:
+        """The trials to keep, of all that have a value."""
+        ranked = sorted(values, key=lambda number: (-values[number] if maximize else values[number], number))
+        return set(ranked if self.count is None else ranked[: self.count])
+
+
+def weights_path(folder: Path, number: int) -> Path:
+    """Where a trial's weights lie; its recipe lies beside them as `.yaml`."""
+    return folder / f"trial-{number:04d}.safetensors"
+
+
+def save_trial(path: Path, weights: Mapping[str, Tensor], recipe: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write the recipe (a file that `tuner train` takes) and the weights beside it, each at once.
+
+    `about` holds `task`, `metric`, `direction` and `value`, which a search space has beside its recipe.
+    """
+    write_atomically(path.with_suffix(".yaml"), dump_yaml({**about, "recipe": dict(recipe)}).encode())
+    save_weights(path, weights, {key: str(value) for key, value in about.items()})
+
+
+def drop_others(folder: Path, chosen: set[int]) -> None:
+    """Delete weights and recipes of trials that are no longer kept."""
+    for path in folder.glob("trial-*.safetensors"):
+        number = path.stem.removeprefix("trial-")
+        if number.isdigit() and int(number) not in chosen:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".yaml").unlink(missing_ok=True)

@@ -1,0 +1,343 @@
+"""PlainRun: one model, one torch optimizer, one step at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner import optimizers, schedules
+from tuner.recipe import Recipe
+from tuner.resolve import build_model, loss_weights, monitor_mode
+from tuner.seeds import seed_for
+from tuner.tasks.base import Batch, Data, Mean, Task
+from tuner.training.batches import steps_per_epoch, training_batches, validation_batches
+from tuner.training.early_stopping import EarlyStopper
+from tuner.training.run import EpochRecord, Goal, Result
+from tuner.training.series import Series
+from tuner.training.weights import copy_of
+
+
+class PlainRun:
+    """One recipe in training on one device.
+
+    `data` lies where `training.device.place` put it; `terms` are the task's loss terms; `check_stop` is called
+    after every step and may raise to end the run at a point where nothing is half done.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        data: Data,
+        recipe: Recipe,
+        goal: Goal,
+        terms: tuple[str, ...],
+        device: torch.device,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.task, self.data, self.recipe, self.goal, self.device = task, data, recipe, goal, device
+        self.model = build_model(task, recipe).to(device)
+        self.state = {name: tensor.to(device) for name, tensor in task.state().items()}
+        self.optimizer = optimizers.build(
+            recipe.optimizer, self.model, recipe.learning_rate, recipe.optimizer_kwargs, recipe.lr_multipliers
+        )
+        self.steps_per_epoch = steps_per_epoch(data.train, recipe.batch_size)
+        self.scheduler = self._scheduler(terms)
+        self.stopper = self._stopper(terms)
+        self.weights = loss_weights(recipe, terms)
+        self.series = Series((*terms, "learning_rate"))
+        self.done, self.diverged, self.reason = False, False, ""
+        self.records: list[EpochRecord] = []
+        self.kept: dict[str, Tensor] | None = None
+        self.kept_epoch: int | None = None
+        self.best: float | None = None
+        self._check_stop = check_stop
+        self._step, self._seconds = 0, 0.0
+        self._batches: Iterator[Batch] | None = None
+        self._sums = _Sums()
+
+    def _scheduler(self, terms: tuple[str, ...]) -> Any:
+        recipe, configs = self.recipe, self.recipe.scheduler_configs
+        options = dict(recipe.scheduler_kwargs)
+        if schedules.is_plateau(recipe.scheduler):
+            given = options.get("mode", "auto")
+            goal = self.goal
+            options["mode"] = monitor_mode(configs.monitor, given, goal.metric, goal.maximize, terms) or "min"
+        return schedules.build(recipe.scheduler, self.optimizer, options, configs, recipe.epochs, self.steps_per_epoch)
+
+    def _stopper(self, terms: tuple[str, ...]) -> EarlyStopper | None:
+        stopping = self.recipe.early_stopping
+        if stopping is None:
+            return None
+        mode = monitor_mode(stopping.monitor, stopping.mode, self.goal.metric, self.goal.maximize, terms)
+        return EarlyStopper(stopping.patience, stopping.min_delta, mode or "min")
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the first parameter group, which is the recipe's unless all parameters have multipliers."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs trained and validated."""
+        return len(self.records)
+
+    def step(self) -> None:
+        """Train on the next batch; the first step of an epoch draws its order."""
+        started = time.perf_counter()
+        if self._batches is None:
+            self._batches = training_batches(
+                self.task, self.data.train, self.recipe, self.epochs_done, self.device, skip=self._step
+            )
+        batch = next(self._batches)
+        self.model.train()
+        self.optimizer.step(lambda: self._loss_and_gradients(batch))  # type: ignore[arg-type, return-value]
+        self._step += 1
+        self._step_scheduler("step")
+        self._seconds += time.perf_counter() - started
+
+    def _loss_and_gradients(self, batch: Batch) -> Tensor:
+        """The closure that torch's optimizers call, some (LBFGS) several times a step: same dropout each time."""
+        first = self._sums.steps == self._step
+        torch.manual_seed(seed_for("dropout", self.recipe.dropout_seed, self.epochs_done, self._step))
+        self.optimizer.zero_grad(set_to_none=True)
+        output = self.task.forward(self.model, batch)
+        terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
+        loss = self._weighted(terms)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = clip_gradients(self.model, self.recipe.gradient_clip)
+        if first:
+            self._sums.add(len(batch), loss, terms, self.task.metrics(output, batch), norm)
+            rate = torch.tensor(self.learning_rate, device=self.device)
+            self.series.add(torch.stack([*(term.detach() for term in terms.values()), rate]))
+        return loss
+
+    def _weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """The sum of the terms by their weights; a term of weight 0 is left out, so that its NaN stays out too."""
+        used = [weight * terms[name] for name, weight in self.weights.items() if weight]
+        return torch.stack(used).sum() if used else torch.stack(list(terms.values())).sum() * 0.0
+
+    def epoch(self) -> list[EpochRecord]:
+        """Train to the end of the current epoch, validate, step the scheduler; gives one record.
+
+        Raises whatever `check_stop` raises, between two steps.
+        """
+        with torch.random.fork_rng(devices=[]):
+            while self._step < self.steps_per_epoch:
+                self.step()
+                self._check_stop()
+        started = time.perf_counter()
+        self.series.flush()
+        values = self._sums.averages("train") | self._validate()
+        rate = self.learning_rate
+        notes = self._step_scheduler("epoch", values)
+        record = EpochRecord(
+            epoch=self.epochs_done + 1,
+            steps=(self.epochs_done + 1) * self.steps_per_epoch,
+            values=values,
+            learning_rate=rate,
+            gradient_norm=self._sums.mean_norm(),
+            seconds=self._seconds + time.perf_counter() - started,
+            notes=notes,
+        )
+        self.records.append(record)
+        self._step, self._seconds, self._batches, self._sums = 0, 0.0, None, _Sums()
+        self._judge(record)
+        return [record]
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        self.model.eval()
+        sums = _Sums()
+        for batch in validation_batches(self.data.validation, self.recipe, self.device):
+            output = self.task.predict(self.model, batch.inputs)
+            terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
+            sums.add(len(batch), self._weighted(terms), terms, self.task.metrics(output, batch), None)
+        return sums.averages("val")
+
+    def _step_scheduler(self, interval: str, values: Mapping[str, float] | None = None) -> tuple[str, ...]:
+        """Step the scheduler where its interval and frequency say so; notes where a plateau lowered the rate."""
+        configs = self.recipe.scheduler_configs
+        count = self.epochs_done + 1 if interval == "epoch" else self.epochs_done * self.steps_per_epoch + self._step
+        if self.scheduler is None or configs.interval != interval or count % configs.frequency:
+            return ()
+        if not schedules.is_plateau(self.recipe.scheduler):
+            if self.epochs_done * self.steps_per_epoch + self._step < self._last_step():
+                self.scheduler.step()
+            return ()
+        if values is None:
+            values = self.records[-1].values if self.records else {}
+        if configs.monitor not in values:
+            return ()
+        before = self.learning_rate
+        self.scheduler.step(values[configs.monitor])
+        if self.learning_rate >= before:
+            return ()
+        place = f"epoch {self.epochs_done + 1}"
+        return (f"{place}: {configs.monitor} is on a plateau, learning rate {before:.3g} -> {self.learning_rate:.3g}",)
+
+    def _last_step(self) -> int:
+        """The run's last step, behind which no rate is needed (and OneCycleLR would refuse to go on)."""
+        return self.recipe.epochs * self.steps_per_epoch
+
+    def _judge(self, record: EpochRecord) -> None:
+        """Keep the weights where they are the ones to keep, and see whether the run is over."""
+        watched = ("train_loss", "val_loss", self.goal.metric)
+        broken = next((name for name in watched if not math.isfinite(record.values[name])), None)
+        if broken:
+            self.done = self.diverged = True
+            self.reason = f"diverged at epoch {record.epoch}: {broken} is {record.values[broken]}"
+            return
+        value = record.values[self.goal.metric]
+        monitored_best = self.stopper is not None and self.stopper.update(self._monitored(record))
+        if self.goal.better(value, self.best):
+            self.best = value
+            if self.goal.value == "best":
+                self._keep(record.epoch)
+        if self.goal.value == "last" and (monitored_best or self.stopper is None):
+            self.kept_epoch = record.epoch
+            if self.stopper is not None:
+                self._keep(record.epoch)
+        if self.stopper is not None and self.stopper.exhausted:
+            self.done = True
+            self.reason = f"early stopping at epoch {record.epoch}"
+        elif record.epoch >= self.recipe.epochs:
+            self.done = True
+
+    def _monitored(self, record: EpochRecord) -> float:
+        assert self.recipe.early_stopping is not None
+        return record.values[self.recipe.early_stopping.monitor]
+
+    def _keep(self, epoch: int) -> None:
+        self.kept, self.kept_epoch = copy_of(self.model), epoch
+
+    def kept_weights(self) -> dict[str, Tensor]:
+        """The weights that gave the run's value: its best epoch's, or what training left."""
+        return self.kept if self.kept is not None else copy_of(self.model)
+
+    def result(self) -> Result:
+        """How the run stands, or ended."""
+        value = None
+        if self.kept_epoch is not None:
+            value = self.records[self.kept_epoch - 1].values[self.goal.metric]
+        return Result(
+            value=None if self.diverged else value,
+            reason=self.reason,
+            diverged=self.diverged,
+            epochs_done=self.epochs_done,
+            epochs_asked=self.recipe.epochs,
+            value_epoch=self.kept_epoch,
+            records=tuple(self.records),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on exactly from here; orders, crops and dropout follow from the seeds."""
+        return {
+            "model": copy_of(self.model),
+            "state": {name: tensor.clone() for name, tensor in self.state.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "stopper": None if self.stopper is None else asdict(self.stopper),
+            "series": self.series.array(),
+            "sums": self._sums.state(),
+            "records": [asdict(record) for record in self.records],
+            "kept": self.kept,
+            "counters": {
+                "step": self._step,
+                "seconds": self._seconds,
+                "best": self.best,
+                "kept_epoch": self.kept_epoch,
+                "done": self.done,
+                "diverged": self.diverged,
+                "reason": self.reason,
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict()` of the same recipe."""
+        self.model.load_state_dict(state["model"])
+        self.state = {name: tensor.to(self.device) for name, tensor in state["state"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if self.stopper is not None:
+            self.stopper = EarlyStopper(**state["stopper"])
+        self.series.restore(state["series"])
+        self._sums = _Sums.restore(state["sums"])
+        self.records = [EpochRecord(**record) for record in state["records"]]
+        self.kept = state["kept"]
+        counters = state["counters"]
+        self._step, self._seconds = counters["step"], counters["seconds"]
+        self.best, self.kept_epoch = counters["best"], counters["kept_epoch"]
+        self.done, self.diverged, self.reason = counters["done"], counters["diverged"], counters["reason"]
+        self._batches = None
+
+
+def clip_gradients(model: nn.Module, bound: float | None) -> Tensor:
+    """Scale all gradients so that their joint 2-norm is at most `bound`; gives the norm before (scalar)."""
+    if bound is not None:
+        return nn.utils.clip_grad_norm_(model.parameters(), bound)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients)
+
+
+class _Sums:
+    """Running sums over an epoch, on the device: no step waits for a number."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.samples = 0
+        self.losses: dict[str, Tensor] = {}
+        self.means: dict[str, tuple[Tensor, int]] = {}
+        self.norm: Tensor | None = None
+
+    def add(
+        self,
+        count: int,
+        loss: Tensor,
+        terms: Mapping[str, Tensor],
+        metrics: Mapping[str, Mean],
+        norm: Tensor | None,
+    ) -> None:
+        """Take one batch of `count` samples; `loss` and `terms` are its means (scalars)."""
+        self.steps += 1
+        self.samples += count
+        for name, value in {"loss": loss, **terms}.items():
+            self.losses[name] = self.losses.get(name, torch.zeros_like(value)) + value.detach() * count
+        for name, (total, number) in metrics.items():
+            before, seen = self.means.get(name, (torch.zeros_like(total), 0))
+            self.means[name] = (before + total, seen + number)
+        if norm is not None:
+            self.norm = norm.detach() if self.norm is None else self.norm + norm.detach()
+
+    def averages(self, part: str) -> dict[str, float]:
+        """Means over all samples by recorded name: `train_loss`, `train_accuracy`, ..."""
+        found = {f"{part}_{name}": float(total) / max(1, self.samples) for name, total in self.losses.items()}
+        return found | {f"{part}_{name}": float(total) / max(1, number) for name, (total, number) in self.means.items()}
+
+    def mean_norm(self) -> float:
+        """The gradient norm, averaged over steps."""
+        return 0.0 if self.norm is None else float(self.norm) / max(1, self.steps)
+
+    def state(self) -> dict[str, Any]:
+        """The sums as plain values and tensors."""
+        return {
+            "steps": self.steps,
+            "samples": self.samples,
+            "losses": dict(self.losses),
+            "means": dict(self.means),
+            "norm": self.norm,
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> _Sums:
+        """The sums of an earlier `state()`."""
+        sums = cls()
+        sums.steps, sums.samples, sums.norm = state["steps"], state["samples"], state["norm"]
+        sums.losses, sums.means = dict(state["losses"]), dict(state["means"])
+        return sums

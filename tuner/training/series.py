@@ -1,0 +1,54 @@
+"""The per-step series of a run: every loss term and the learning rate, kept small."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Series:
+    """Columns of one float32 a step. Values stay on the device until the epoch ends, so no step waits."""
+
+    def __init__(self, columns: tuple[str, ...]) -> None:
+        self.columns = columns
+        self._pending: list[Tensor] = []
+        self._done: list[np.ndarray] = []
+
+    def add(self, values: Tensor) -> None:
+        """Take one step's values (columns,)."""
+        self._pending.append(values)
+
+    def flush(self) -> np.ndarray:
+        """Bring the pending steps to the CPU and return them (steps x columns)."""
+        if not self._pending:
+            return np.zeros((0, len(self.columns)), dtype=np.float32)
+        block: np.ndarray = torch.stack(self._pending).float().cpu().numpy()
+        self._pending.clear()
+        self._done.append(block)
+        return block
+
+    def array(self) -> np.ndarray:
+        """All steps so far (steps x columns), float32."""
+        self.flush()
+        return np.concatenate(self._done) if self._done else np.zeros((0, len(self.columns)), dtype=np.float32)
+
+    def restore(self, array: np.ndarray) -> None:
+        """Go on from an earlier `array()`."""
+        self._pending.clear()
+        self._done = [array] if len(array) else []
+
+
+def save_series(path: Path, columns: tuple[str, ...], array: np.ndarray) -> None:
+    """Write a series (steps x columns) as a compressed `.npz`, one array a column, in place at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **{name: array[:, i] for i, name in enumerate(columns)})
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

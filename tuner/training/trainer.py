@@ -1,0 +1,62 @@
+"""Trainer: starts runs of one task on one device, and drives a run to its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import torch
+
+from tuner.recipe import Recipe
+from tuner.tasks.base import Data, Task
+from tuner.training.device import place
+from tuner.training.plain import PlainRun
+from tuner.training.run import EpochRecord, Goal, Result
+
+Callback = Callable[[EpochRecord], None]
+"""Called after every epoch; may raise to end the run."""
+
+
+class Trainer:
+    """Starts runs of `task`; data is loaded once for each set of data options and lies on the device.
+
+    `terms` are the task's loss terms, as `resolve.probe_task` found them.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        goal: Goal,
+        terms: tuple[str, ...],
+        device: torch.device,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.task, self.goal, self.terms, self.device, self.check_stop = task, goal, terms, device, check_stop
+        self._data: dict[str, Data] = {}
+
+    def start(self, recipe: Recipe) -> PlainRun:
+        """A run of `recipe` before its first step."""
+        return PlainRun(self.task, self.data(recipe), recipe, self.goal, self.terms, self.device, self.check_stop)
+
+    def data(self, recipe: Recipe) -> Data:
+        """The data that `recipe` trains on."""
+        key = json.dumps(recipe.data, sort_keys=True, default=str)
+        if key not in self._data:
+            self._data[key] = place(self.task.data(recipe.data), self.device)
+        return self._data[key]
+
+
+def train(run: PlainRun, callbacks: tuple[Callback, ...] = ()) -> Result:
+    """Train a run to its end, every epoch's record going to each callback in turn."""
+    while not run.done:
+        for record in run.epoch():
+            for callback in callbacks:
+                callback(record)
+    return run.result()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the device or the machine has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))

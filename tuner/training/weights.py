@@ -1,0 +1,51 @@
+"""Weights on disk: safetensors with the recipe beside them, each file in place at once or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tuner.errors import UsageError
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write weights to a `.safetensors` file; a reader sees the old file or the new one, never half of one."""
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    write_atomically(path, save(plain, metadata=dict(metadata)))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a `.safetensors` file on the CPU; `UsageError` where it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"the weights cannot be read: {error}", place=str(path)) from None
+    return weights
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file through a temporary one beside it, synced to disk before it takes the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def copy_of(model: torch.nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's `state_dict`, on the model's device."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
