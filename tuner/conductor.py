@@ -192,7 +192,7 @@ class Conductor:
         """Why no more trials are asked for, or "" if there is room."""
         budget, score = self.space.budget, self.score
         if budget.trials is not None and score.counted + len(self.flying) >= budget.trials:
-            return f"all {budget.trials} trials are done"
+            return f"{score.counted + len(self.flying)} of {budget.trials} trials are done"
         if budget.seconds is not None and self.seconds_used >= budget.seconds:
             return f"the time of {budget.seconds:.0f} s is used up"
         if budget.stop_without_improvement and score.since_best >= budget.stop_without_improvement:
@@ -373,10 +373,10 @@ class Conductor:
         if value is None or not self.keep.wants(value, self.score.values.values(), self.space.maximize):
             return None
         space = self.space
-        path = weights_path(self.files, flight.number)
         task = Path(space.task).resolve().as_posix() if space.task.endswith(".py") else space.task
         about = {"task": task, "metric": space.metric, "direction": space.direction, "value": space.value}
-        save_trial(path, run.kept_weights(), flight.recipe, about)
+        path = weights_path(self.files, flight.number)
+        save_trial(path, path.with_suffix(".yaml"), run.kept_weights(), flight.recipe, about)
         return f"{self.files.name}/{path.name}"
 
     def _announce_end(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 
 from tuner.conductor import Conductor, score_of
 from tuner.errors import InterruptedRunError, UsageError, did_you_mean
@@ -100,7 +101,7 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
         queue = _queue(request, space)
         studies = Studies(request.studies)
         database = studies.database(name)
-        with explained(database), owned(database.with_suffix(".lock")):
+        with explained(database), owned(studies.lock(name), name):
             opened = _open(studies, name, prepared, request, queue, emit)
             _announce(opened, space, str(device), emit)
             conductor = Conductor(opened, space, emit, interrupts, keep, **_bodies(prepared, device, interrupts))
@@ -134,7 +135,8 @@ def _open(
 ) -> OpenStudy:
     """The study, made with its queue or resumed unchanged (contract C11)."""
     space, task_hash = prepared.space, source_hash(prepared.source)
-    opened = studies.open(name, space, task_hash)
+    threads = torch.get_num_threads()
+    opened = studies.open(name, space, task_hash, threads)
     if not opened.existed:
         for values, origin in queue:
             enqueue(opened.study, space, values, origin)
@@ -144,12 +146,12 @@ def _open(
         opened.study.set_user_attr("target", request.target)
         mark_ready(opened.study)
         return opened
-    for line in check_unchanged(opened.study, space, task_hash, request.accept_changes):
+    for line in check_unchanged(opened.study, space, task_hash, threads, request.accept_changes):
         emit(Note(f"accepted change: {line}", "warning"))
-    for line in version_changes(opened.study):
+    for line in version_changes(opened.study, threads):
         emit(
             Note(
-                f"the study was made with another version: {line}; results may differ in the last bits",
+                f"the study was made elsewhere: {line}; results may differ in the last bits",
                 "warning",
             )
         )

@@ -127,10 +127,10 @@ def _announce(record: EpochRecord, space: SearchSpace, epochs: int, emit: Emit) 
 
 
 def save_run(folder: Path, run: PlainRun, space: SearchSpace) -> None:
-    """Write `recipe.yaml`, `recipe.safetensors`, `epochs.csv` and `series.npz`, each in place at once."""
+    """Write `recipe.yaml`, `weights.safetensors`, `epochs.csv` and `series.npz`, each in place at once."""
     task = Path(space.task).resolve().as_posix() if space.task.endswith(".py") else space.task
     about = {"task": task, "metric": space.metric, "direction": space.direction, "value": space.value}
-    save_trial(folder / "recipe.safetensors", run.kept_weights(), run.recipe.model_dump(), about)
+    save_trial(folder / "weights.safetensors", folder / "recipe.yaml", run.kept_weights(), run.recipe.model_dump(), about)
     write_atomically(folder / "epochs.csv", _epochs_csv(run.records).encode())
     save_series(folder / "series.npz", run.series.columns, run.series.array())
 

@@ -61,7 +61,7 @@ def some_trials(count: int, seed: int = 0) -> list[FrozenTrial]:
     return found
 
 
-@pytest.mark.parametrize(("count", "quantile"), [(10, 0.45), (30, 0.15), (60, 0.1)])
+@pytest.mark.parametrize(("count", "quantile"), [(10, 0.5), (30, 0.25), (60, 1 / 6), (120, 0.1)])
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_importances_are_optunas(count: int, quantile: float, direction: str) -> None:
     complete = some_trials(count)
@@ -77,7 +77,7 @@ def test_importances_are_optunas(count: int, quantile: float, direction: str) ->
     assert importances == sorted(importances, reverse=True)
     assert sum(importances) == pytest.approx(1.0)
     assert (found.reason, found.complete) == (None, count)
-    assert found.top == max(5, count // 10)
+    assert found.top == math.ceil(quantile * count)
 
 
 def test_what_decides_is_more_than_chance_and_noise_is_not() -> None:

@@ -25,8 +25,11 @@ from tuner.search_space.parameter import is_number
 FEWEST_TRIALS = 10
 """Complete trials below which importances would be little more than chance."""
 
-TOP_TRIALS = 5
-"""Trials that make up the top at least: Optuna advises five, or the top tenth where that is more."""
+LEAST_TOP, USUAL_TOP = 5, 10
+"""The top has a tenth of the trials, but at least ten, or a quarter where that is fewer, or at the least five.
+
+Optuna's own default, a tenth, leaves too few trials in a study of 50 to tell their likeness from chance.
+"""
 
 SHUFFLES = 60
 """How often the trials' values are shuffled to see what importances chance alone gives."""
@@ -134,8 +137,11 @@ def impact(study: optuna.Study, frame: pd.DataFrame) -> Impact:
 
 
 def target_quantile(complete: int) -> float:
-    """The share of `complete` trials that are the top: a tenth, or `TOP_TRIALS` of them."""
-    return max(0.1, (TOP_TRIALS - 0.5) / max(complete, TOP_TRIALS))  # half a trial less: the ceiling is exact
+    """The share of `complete` trials that are the top; see `USUAL_TOP`."""
+    if complete <= LEAST_TOP:
+        return 1.0
+    asked = max(complete / 10, min(USUAL_TOP, max(complete / 4, LEAST_TOP)))
+    return (math.ceil(asked) - 0.5) / complete  # half a trial less, so that rounding up gives the number meant
 
 
 def _complete_trials(study: optuna.Study, frame: pd.DataFrame) -> list[FrozenTrial]:
@@ -180,8 +186,9 @@ def _importances(
 def _ped_anova(direction: StudyDirection, trials: Sequence[FrozenTrial]) -> dict[str, _Importance]:
     """Importances, and how each compares with those of `SHUFFLES` studies whose values are shuffled.
 
-    A parameter's own average over the shuffles is its unit, since chance gives more to some parameters than
-    to others; the largest of each shuffle is compared, since there are several parameters to be misled by.
+    Each is measured from its parameter's own mean over the shuffles, in standard deviations, since chance
+    gives more to some parameters than to others, and square roots tame the few very large ones. The largest
+    of each shuffle is compared, since there are several parameters to be misled by.
     """
     study = optuna.create_study(direction=direction)
     study.add_trials(trials)
@@ -202,11 +209,11 @@ def _ped_anova(direction: StudyDirection, trials: Sequence[FrozenTrial]) -> dict
         return [found[name] for name in shares]
 
     random = np.random.default_rng(0)
-    actual = np.array(absolute(range(len(trials))))
-    shuffled = np.array([absolute(random.permutation(len(trials)).tolist()) for _ in range(SHUFFLES)])
-    unit = np.maximum(shuffled.mean(axis=0), np.finfo(float).tiny)
-    largest = (shuffled / unit).max(axis=1)
-    as_large = [(1 + int((largest >= entry).sum())) / (1 + SHUFFLES) for entry in actual / unit]
+    actual = np.sqrt(absolute(range(len(trials))))
+    shuffled = np.sqrt([absolute(random.permutation(len(trials)).tolist()) for _ in range(SHUFFLES)])
+    mean, deviation = shuffled.mean(axis=0), np.maximum(shuffled.std(axis=0), 1e-12)
+    largest = ((shuffled - mean) / deviation).max(axis=1)
+    as_large = [(1 + int((largest >= entry).sum())) / (1 + SHUFFLES) for entry in (actual - mean) / deviation]
     return {name: _Importance(share, chance) for (name, share), chance in zip(shares.items(), as_large, strict=True)}
 
 

@@ -38,7 +38,7 @@ def _row(studies: Studies, name: str) -> dict[str, Any]:
     complete = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.value is not None]
     pick = max if study.direction.name == "MAXIMIZE" else min
     best = pick(complete, key=lambda trial: float(trial.value or 0.0)) if complete else None
-    owned = is_owned(path.with_suffix(".lock"))
+    owned = is_owned(studies.lock(name))
     finished = bool(study.user_attrs.get("ended"))
     return row | {
         "task": space.get("task"),

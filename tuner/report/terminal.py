@@ -151,6 +151,8 @@ def _short_names(paths: tuple[str, ...]) -> list[str]:
 def _print_impact(analysis: Analysis, console: Console) -> None:
     _heading(console, "Impact of each parameter", impact_reading(analysis))
     several = [entry for entry in analysis.impact.parameters if len(entry.levels) > 1]
+    if several and analysis.counts.complete < analysis.counts.counted:
+        console.print(Text("mean and best are over complete trials, shares over all that count", style="dim"))
     for entry in several:
         console.print()
         _print_parameter(entry, analysis, console)

@@ -11,8 +11,8 @@ from tuner.errors import StorageError
 
 
 @contextmanager
-def owned(path: Path) -> Iterator[None]:
-    """Own the study whose lock file is `path`; `StorageError` while another process does."""
+def owned(path: Path, name: str) -> Iterator[None]:
+    """Own the study `name`, whose lock file is `path`; `StorageError` while another process does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         try:
@@ -21,7 +21,7 @@ def owned(path: Path) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise StorageError(
-                f"{path.stem}: another process ({owner}) trains this study; wait for it, or give another --study"
+                f"{name}: another process ({owner}) trains this study; wait for it, or give another --study"
             ) from None
         file.truncate(0)
         file.write(f"pid {os.getpid()}\n")

@@ -44,6 +44,10 @@ class Studies:
             raise UsageError("a study's name is made of letters, digits, '.', '_' and '-'", place="--study", value=name)
         return self.folder / f"{name}.db"
 
+    def lock(self, name: str) -> Path:
+        """The file that whoever trains the study holds locked."""
+        return self.folder / f".{name}.lock"
+
     def files(self, name: str) -> Path:
         """The folder of the study's weights and series."""
         return self.folder / name
@@ -75,7 +79,7 @@ class Studies:
             study = optuna.load_study(study_name=wanted, storage=cached)
             return OpenStudy(study, cached, epochs, self.files(wanted), existed=True)
 
-    def open(self, name: str, space: SearchSpace, task_hash: str) -> OpenStudy:
+    def open(self, name: str, space: SearchSpace, task_hash: str, threads: int) -> OpenStudy:
         """The study `name`, made for `space` if it is not there (or its making was cut short)."""
         path = self.database(name)
         with explained(path):
@@ -90,7 +94,7 @@ class Studies:
             study = optuna.create_study(
                 study_name=name, storage=storage, direction="maximize" if space.maximize else "minimize"
             )
-            for key, value in knowledge(space, task_hash).items():
+            for key, value in knowledge(space, task_hash, threads).items():
                 study.set_user_attr(key, value)
             return OpenStudy(study, storage, epochs, self.files(name), existed=False)
 
@@ -100,20 +104,20 @@ def mark_ready(study: optuna.Study) -> None:
     study.set_user_attr(_READY, True)
 
 
-def knowledge(space: SearchSpace, task_hash: str) -> dict[str, Any]:
+def knowledge(space: SearchSpace, task_hash: str, threads: int) -> dict[str, Any]:
     """What a study stores of how it was made."""
     return {
         "space": space.describe(),
         "budget": asdict(space.budget),
         "task_hash": task_hash,
         "place": space.place,
-        "versions": versions(),
+        "versions": versions(threads),
     }
 
 
-def versions() -> dict[str, str]:
-    """The versions and the machine on which results may depend."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+def versions(threads: int) -> dict[str, str]:
+    """The versions, the machine and torch's number of threads, on which the last bits of results may depend."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "threads": str(threads)}
     for package in ("tuner", "torch", "optuna", "numpy"):
         try:
             found[package] = version(package)
@@ -156,7 +160,9 @@ def shorten_plain(value: Any) -> str:
     return value if isinstance(value, str) else shorten(value, 60)
 
 
-def check_unchanged(study: optuna.Study, space: SearchSpace, task_hash: str, accept: bool) -> list[str]:
+def check_unchanged(
+    study: optuna.Study, space: SearchSpace, task_hash: str, threads: int, accept: bool
+) -> list[str]:
     """The differences that `accept` takes over into the study; `StudyChangedError` where it is False.
 
     A budget may always grow. Other versions or another machine are not a difference; see `version_changes`.
@@ -169,13 +175,15 @@ def check_unchanged(study: optuna.Study, space: SearchSpace, task_hash: str, acc
             "Give --study NEW for a study of its own, or --accept-changes to go on with the new settings",
             place=study.study_name,
         )
-    if found or study.user_attrs.get("budget") != asdict(space.budget):
-        for key, value in knowledge(space, task_hash).items():
+    if found:
+        for key, value in knowledge(space, task_hash, threads).items():
             study.set_user_attr(key, value)
+    elif study.user_attrs.get("budget") != asdict(space.budget):
+        study.set_user_attr("budget", asdict(space.budget))
     return found
 
 
-def version_changes(study: optuna.Study) -> list[str]:
+def version_changes(study: optuna.Study, threads: int) -> list[str]:
     """Versions and machine that are not those the study was made with, a line each."""
     stored = study.user_attrs.get("versions", {})
-    return [f"{name} {stored[name]} -> {now}" for name, now in versions().items() if stored.get(name, now) != now]
+    return [f"{name} {stored[name]} -> {now}" for name, now in versions(threads).items() if stored.get(name, now) != now]

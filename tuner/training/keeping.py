@@ -47,13 +47,19 @@ def weights_path(folder: Path, number: int) -> Path:
     return folder / f"trial-{number:04d}.safetensors"
 
 
-def save_trial(path: Path, weights: Mapping[str, Tensor], recipe: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Write the recipe (a file that `tuner train` takes) and the weights beside it, each at once.
+def save_trial(
+    weights_file: Path,
+    recipe_file: Path,
+    weights: Mapping[str, Tensor],
+    recipe: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> None:
+    """Write a recipe (a file that `tuner train` takes) and weights, each in place at once.
 
     `about` holds `task`, `metric`, `direction` and `value`, which a search space has beside its recipe.
     """
-    write_atomically(path.with_suffix(".yaml"), dump_yaml({**about, "recipe": dict(recipe)}).encode())
-    save_weights(path, weights, {key: str(value) for key, value in about.items()})
+    write_atomically(recipe_file, dump_yaml({**about, "recipe": dict(recipe)}).encode())
+    save_weights(weights_file, weights, {key: str(value) for key, value in about.items()})
 
 
 def drop_others(folder: Path, chosen: set[int]) -> None:

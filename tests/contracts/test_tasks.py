@@ -1,0 +1,84 @@
+"""What every bundled task promises; a new file on the shelf is tested without another edit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tuner.resolve import build_model, first_batch, probe_task, resolve
+from tuner.search_space import build_space, find_target
+from tuner.search_space.file import bundled_folder, spaces_in
+from tuner.tasks import Samples, Task, bundled, load_task
+
+TASKS = sorted(bundled())
+
+
+@pytest.fixture(params=TASKS)
+def task(request: pytest.FixtureRequest) -> Task:
+    return load_task(request.param)
+
+
+def default_recipe(task: Task):
+    space, _ = resolve(build_space(find_target(task.name), "quick"), task)
+    return space.recipe_for(space.default_values()[0])[0]
+
+
+def test_every_task_has_a_search_space_of_its_name() -> None:
+    assert set(TASKS) == set(spaces_in(bundled_folder()))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_mode_resolves(name: str) -> None:
+    target = find_target(name)
+    assert {"quick", "full"} <= set(target.file.modes)
+    for mode in target.file.modes:
+        resolve(build_space(target, mode), load_task(name))
+
+
+def test_data_is_the_same_every_time(task: Task) -> None:
+    options = default_recipe(task).data
+    first, second = task.data(options), task.data(options)
+    for one, two in ((first.train, second.train), (first.validation, second.validation)):
+        if isinstance(one, Samples):
+            assert torch.equal(one.inputs, two.inputs)
+
+
+def test_train_and_validation_share_no_sample(task: Task) -> None:
+    data = task.data(default_recipe(task).data)
+    if isinstance(data.train, Samples) and isinstance(data.validation, Samples):
+        seen = {row.numpy().tobytes() for row in data.train.inputs}
+        shared = sum(row.numpy().tobytes() in seen for row in data.validation.inputs)
+        assert shared == 0
+
+
+def test_weights_depend_on_the_seed_alone(task: Task) -> None:
+    recipe = default_recipe(task)
+    torch.manual_seed(1)
+    first = build_model(task, recipe).state_dict()
+    torch.manual_seed(2)
+    again = build_model(task, recipe).state_dict()
+    other = build_model(task, recipe.with_values({"seed": 9})).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_losses_are_per_sample_and_pure(task: Task) -> None:
+    recipe = default_recipe(task)
+    model = build_model(task, recipe).eval()
+    batch = first_batch(task.data(recipe.data).train, 6)
+    output = task.predict(model, batch.inputs)
+    once, twice = (task.losses(output, batch, task.state()) for _ in range(2))
+    for name, term in once.items():
+        assert term.shape in ((6,), ())
+        assert torch.equal(term, twice[name])
+        assert torch.isfinite(term).all()
+
+
+def test_every_option_of_the_model_changes_it_or_its_output(task: Task) -> None:
+    assert probe_task(task, default_recipe(task), "").parameters > 0
+    assert set(default_recipe(task).model) == set(task.model_options)
+
+
+def test_unknown_options_are_refused_by_the_model(task: Task) -> None:
+    with pytest.raises(TypeError):
+        task.build_model({**task.model_options, "no_such_option": 1})

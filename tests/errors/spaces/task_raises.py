@@ -1,0 +1,4 @@
+"""Raises while it is imported."""
+
+settings = {}
+width = settings["width"]

@@ -1,0 +1,5 @@
+"""A colon is missing."""
+
+
+def broken(x)
+    return x
