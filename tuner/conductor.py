@@ -194,7 +194,7 @@ class Conductor:
         if budget.trials is not None and score.counted + len(self.flying) >= budget.trials:
             return f"{score.counted + len(self.flying)} of {budget.trials} trials are done"
         if budget.seconds is not None and self.seconds_used >= budget.seconds:
-            return f"the time of {budget.seconds:.0f} s is used up"
+            return f"the time of {budget.seconds:g} s is used up"
         if budget.stop_without_improvement and score.since_best >= budget.stop_without_improvement:
             return f"{score.since_best} trials brought no improvement"
         if self.proposer.exhausted(self.size):

@@ -58,11 +58,15 @@ def check_pruner(name: str, options: Mapping[str, Any], place: str) -> None:
 def build_pruner(name: str, options: Mapping[str, Any], most_epochs: int) -> BasePruner:
     """The pruner; `most_epochs` is the most that any recipe of the space asks for, hyperband's `max_resource`.
 
+    Epochs count from 1 while Optuna counts steps from 0, so its `n_warmup_steps` is one more than ours: that many
+    first epochs are never pruned.
     `patient` wraps the pruner that its option `wrapped_pruner` names (null: none), with that pruner's defaults.
     """
     given = {**DEFAULTS.get(name, {}), **options}
     if name == "hyperband":
         given = {"max_resource": most_epochs, **given}
+    if name in ("median", "percentile", "threshold"):
+        given["n_warmup_steps"] = given.get("n_warmup_steps", 0) + 1
     if name == "patient":
         wrapped = given.pop("wrapped_pruner")
         given["wrapped_pruner"] = None if wrapped is None else build_pruner(wrapped, {}, most_epochs)

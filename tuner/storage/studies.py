@@ -168,6 +168,7 @@ def check_unchanged(
     A budget may always grow. Other versions or another machine are not a difference; see `version_changes`.
     """
     found = differences(study, space, task_hash)
+    _refuse_other_kinds(study, space)
     if found and not accept:
         listed = "\n  ".join(found)
         raise StudyChangedError(
@@ -181,6 +182,27 @@ def check_unchanged(
     elif study.user_attrs.get("budget") != asdict(space.budget):
         study.set_user_attr("budget", asdict(space.budget))
     return found
+
+
+def _refuse_other_kinds(study: optuna.Study, space: SearchSpace) -> None:
+    """Optuna keeps a parameter's kind and choices for a study's whole life, and so must we."""
+    stored = study.user_attrs.get("space", {}).get("search", {})
+    for parameter in space.parameters:
+        was, now = stored.get(parameter.path), parameter.describe()
+        if was is None or (was.get("type"), was.get("choices")) == (now.get("type"), now.get("choices")):
+            continue
+        raise StudyChangedError(
+            f"{parameter.path} was searched as {_kind(was)} and is now {_kind(now)}, which one study cannot hold, "
+            "so nothing was run",
+            place=study.study_name,
+            hint="Give --study NEW for a study of its own.",
+        )
+
+
+def _kind(description: Mapping[str, Any]) -> str:
+    if "choices" in description:
+        return f"choices {shorten(description['choices'], 60)}"
+    return f"a range of {description['type']}s"
 
 
 def version_changes(study: optuna.Study, threads: int) -> list[str]:

@@ -1,0 +1,201 @@
+"""Every malformed input of `cases.yaml` gets one message that a person can act on, and leaves nothing behind (C7)."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tuner.cli.main import main
+from tuner.errors import UsageError
+from tuner.search_space import build_space, find_target
+from tuner.search_space.file import bundled_folder
+from tuner.search_space.yaml_file import read_yaml
+
+HERE = Path(__file__).parent
+CASES: list[dict[str, Any]] = yaml.safe_load((HERE / "cases.yaml").read_text(encoding="utf-8"))
+KEYS = {"name", "args", "exit", "study", "process", "place", "rule", "value", "suggestion", "absent"}
+FRAGMENTS = ("place", "rule", "value", "suggestion")
+PROGRAM = [sys.executable, "-c", "from tuner.cli.main import main; main()"]
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `studies` with the study `have`: digits, one trial of one epoch."""
+    folder = tmp_path_factory.mktemp("finished") / "studies"
+    command = ["quick", "digits", "--study", "have", "--trials", "1", "--set", "epochs=1", "--quiet"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tuner", *command, "--studies", str(folder)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code in (0, None)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder with the fixtures, in an environment that does not wrap or colour; modules are put back."""
+    copy_fixtures(tmp_path / "spaces")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "500")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("TUNER_DEBUG", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    known = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        if name.startswith("tuner_user_"):
+            del sys.modules[name]
+
+
+def copy_fixtures(target: Path) -> None:
+    """The fixtures, with `x.py.txt` as `x.py`."""
+    shutil.copytree(HERE / "spaces", target)
+    for path in target.glob("*.py.txt"):
+        path.rename(path.with_suffix(""))
+
+
+def listing(folder: Path) -> dict[str, str]:
+    """Every file below `folder` with a hash of its content; Python's own caches and a lock's owner are left out."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if "__pycache__" not in path.parts:
+            counts = path.is_file() and path.suffix != ".lock"
+            found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest() if counts else ""
+    return found
+
+
+def message_of(text: str) -> str:
+    """The text without colours, frames and line breaks."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return " ".join(re.sub("[─-╿]", " ", text).split())
+
+
+def check_message(case: dict[str, Any], code: int | str | None, out: str, err: str) -> None:
+    """One message, with every fragment of the case, and its exit code."""
+    message = message_of(err)
+    assert "Traceback" not in err + out
+    assert "unexpected error" not in message, message
+    assert code == case["exit"], f"exit code {code}: {message or out}"
+    for kind in FRAGMENTS:
+        wanted = case.get(kind)
+        assert wanted is None or str(wanted) in message, f"{kind} {wanted!r} is not in: {message}"
+    if "absent" in case:
+        assert case["absent"] not in message
+    assert message.count(case["rule"]) == 1, f"said more than once: {message}"
+    assert len(re.findall(r"(?:^|\s)[Ee]rror:? ", re.sub(r"\w+Error: ", "", message))) == 1, message
+    assert out == "", f"something stands on stdout: {out}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_case(
+    case: dict[str, Any],
+    place: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Through the real command line, in this process."""
+    if case.get("study"):
+        shutil.copytree(request.getfixturevalue("finished_study"), place / "studies")
+    before = listing(place)
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["tuner", *case["args"]])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    check_message(case, ended.value.code, shown.out, shown.err)
+    assert listing(place) == before, "something was left behind"
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.get("process")], ids=lambda case: case["name"])
+def test_case_in_a_process_of_its_own(case: dict[str, Any], place: Path) -> None:
+    """The same from outside."""
+    before = listing(place)
+    ran = subprocess.run([*PROGRAM, *case["args"]], cwd=place, env=dict(os.environ), capture_output=True, text=True)
+    check_message(case, ran.returncode, ran.stdout, ran.stderr)
+    assert listing(place) == before, "something was left behind"
+
+
+def test_the_table_is_whole() -> None:
+    """Enough cases, each named once, with known keys, and no fixture that none of them uses."""
+    names = [case["name"] for case in CASES]
+    assert len(names) >= 40
+    assert len(names) == len(set(names))
+    assert sum(1 for case in CASES if case.get("process")) >= 3
+    for case in CASES:
+        assert {"name", "args", "exit", "rule"} <= case.keys() <= KEYS, case["name"]
+        assert case["exit"] in (1, 2), case["name"]
+
+
+def test_every_fixture_is_used() -> None:
+    """Named in a command line, in a search space's `task`, or suggested instead of a name that is wrong."""
+    used = " ".join(" ".join([*case["args"], case.get("suggestion", "")]) for case in CASES)
+    orphans = [
+        path.name
+        for path in (HERE / "spaces").iterdir()
+        if path.name.removesuffix(".txt") not in re.split("[ '/:]", used)
+    ]
+    assert orphans == []
+
+
+# ---- any small mistake in a search space that works
+
+DIGITS = read_yaml(bundled_folder() / "digits.yaml")
+WRONG = [None, True, 0, -1, 3, 2.5, float("nan"), float("inf"), 10**400, "", "x", "1", [], [1], ["a", 1.0, True], {}]
+WRONG += [{"low": 1}, {"low": 2, "high": 1}, {"choices": []}, {"choices": [[1], {"a": 1}]}, [[1, 2], {"b": None}]]
+
+
+def paths_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every key and list entry, however deep."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, entry in entries for found in ((*path, key), *paths_in(entry, (*path, key)))]
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> Any:
+    """digits.yaml with one to three keys or values dropped, renamed or given another type."""
+    space = copy.deepcopy(DIGITS)
+    for _ in range(draw(st.integers(1, 3))):
+        *above, key = draw(st.sampled_from(paths_in(space) or [("task",)]))
+        owner = space
+        for part in above:
+            owner = owner[part]
+        change = draw(st.sampled_from(["drop", "rename", "retype"]))
+        if change == "retype" or isinstance(owner, list):
+            owner[key] = copy.deepcopy(draw(st.sampled_from([*WRONG, owner[key], str(owner[key])])))
+        else:
+            value = owner.pop(key)
+            if change == "rename":
+                text = str(key)
+                at = draw(st.integers(0, len(text)))
+                other = draw(st.sampled_from([text[:at] + text[at + 1 :], text[:at] + "x" + text[at:], text + ".", at]))
+                owner[other] = value
+    return space
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(space=mutated(), mode=st.sampled_from(["quick", "full"]))
+def test_a_mistake_is_a_usage_error_or_none(space: Any, mode: str) -> None:
+    """A mutated search space either is one, or `UsageError` says what is wrong, in one message."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "space.yaml"
+        path.write_text(yaml.safe_dump(space, sort_keys=False), encoding="utf-8")
+        try:
+            build_space(find_target(str(path)), mode)
+        except UsageError as error:
+            assert str(path) in str(error)
+            assert len(str(error)) < 1000
