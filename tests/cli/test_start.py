@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "optuna", "pandas", "sklearn", "scipy", "pydantic", "sqlalchemy", "numpy", "simpleeval")
+HEAVY = ("torch", "optuna", "pandas", "sklearn", "scipy", "sqlalchemy", "numpy", "simpleeval")
 
 
 def modules_after(code: str) -> set[str]:
