@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import SearchStoppedError, StudyChangedError
-from tuner.events import Event, EpochDone, Note, TrialEnded
+from tuner.events import EpochDone, Event, Note, TrialEnded
 from tuner.search import SearchRequest, search
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

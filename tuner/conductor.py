@@ -278,9 +278,10 @@ class Conductor:
 
     def _train(self, flight: Flight) -> None:
         started = time.perf_counter()
-        self.interrupts.immediate = self.start_objective is not None
+        own_code = self.start_objective is not None  # a user's function has no safe points
         try:
-            flight.records = flight.body.epoch()
+            with self.interrupts.at_once() if own_code else self.interrupts.at_safe_points():
+                flight.records = flight.body.epoch()
         except InterruptedRunError:
             raise
         except optuna.TrialPruned as pruned:
@@ -290,7 +291,6 @@ class Conductor:
         except Exception as error:
             self._fail(flight, error)
         finally:
-            self.interrupts.immediate = False
             flight.seconds += time.perf_counter() - started
         self.interrupts.check()
 

@@ -76,7 +76,7 @@ class SearchStoppedError(TunerError):
 class InterruptedRunError(TunerError):
     """Stopped by a signal (`signal_number`); `kept` says what of the work remains."""
 
-    def __init__(self, signal_number: int, kept: str = "") -> None:
+    def __init__(self, signal_number: int, kept: str = "Nothing was begun. Again with:") -> None:
         super().__init__("interrupted")
         self.signal_number, self.kept = signal_number, kept
         self.exit_code = 128 + signal_number

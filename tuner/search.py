@@ -14,7 +14,7 @@ from tuner.conductor import Conductor, score_of
 from tuner.errors import InterruptedRunError, UsageError, did_you_mean
 from tuner.events import Emit, Note, StudyEnded, StudyOpened
 from tuner.objective import ObjectiveRun, goal_of
-from tuner.proposing.proposal import check_enqueued, enqueue
+from tuner.proposing.proposal import Proposal, check_enqueued, enqueue
 from tuner.proposing.pruners import check_pruner
 from tuner.proposing.samplers import check_sampler
 from tuner.registry import function_in, load_file, source_hash
@@ -28,6 +28,7 @@ from tuner.storage.studies import OpenStudy, Studies, check_unchanged, mark_read
 from tuner.tasks import Task, load_task, task_source
 from tuner.training.device import pick_device
 from tuner.training.keeping import Keep
+from tuner.training.plain import PlainRun
 from tuner.training.trainer import Trainer
 
 
@@ -93,7 +94,7 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
     Raises `UsageError` before anything is written, `StorageError`, `SearchStoppedError`, and
     `InterruptedRunError` on a signal, with everything recorded kept.
     """
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, interrupts.at_once():
         keep, device = Keep.parse(request.keep), pick_device(request.device)
         prepared = prepare(request)
         space = prepared.space
@@ -101,7 +102,7 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
         queue = _queue(request, space)
         studies = Studies(request.studies)
         database = studies.database(name)
-        with explained(database), owned(studies.lock(name), name):
+        with explained(database), owned(studies.lock(name), name), interrupts.at_safe_points():
             opened = _open(studies, name, prepared, request, queue, emit)
             _announce(opened, space, str(device), emit)
             conductor = Conductor(opened, space, emit, interrupts, keep, **_bodies(prepared, device, interrupts))
@@ -190,7 +191,12 @@ def _bodies(prepared: Prepared, device: Any, interrupts: Interrupts) -> dict[str
         return {"start_objective": lambda trial: ObjectiveRun(function, trial)}
     assert prepared.task is not None and prepared.probe is not None
     trainer = Trainer(prepared.task, goal_of(space), prepared.probe.terms, device, interrupts.check)
-    return {"start": lambda proposal: trainer.start(proposal.recipe)}
+
+    def start(proposal: Proposal) -> PlainRun:
+        with interrupts.at_once():
+            return trainer.start(proposal.recipe)
+
+    return {"start": start}
 
 
 def quiet_optuna() -> None:

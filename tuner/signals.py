@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -13,14 +15,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """While entered, SIGINT and SIGTERM are held back until `check`; a second one ends the process as usual.
+    """While entered, SIGINT and SIGTERM are held back until `check`; a second one is raised wherever it comes.
 
-    With `immediate` set (in a user's code, which has no safe points), the first is raised at once.
+    Within `at_once` the first is raised at once too: where nothing can be left half done, as in loading data,
+    or where there are no safe points, as in a user's own function.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.immediate = False
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -37,8 +40,26 @@ class Interrupts:
     def _take(self, number: int, frame: FrameType | None) -> None:
         again = self.received is not None
         self.received = number
-        if self.immediate or again:
+        if self._at_once or again:
             raise InterruptedRunError(number)
+
+    @contextmanager
+    def _mode(self, at_once: bool) -> Iterator[None]:
+        before, self._at_once = self._at_once, at_once
+        try:
+            if at_once:
+                self.check()
+            yield
+        finally:
+            self._at_once = before
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """A block in which a signal is raised wherever it comes."""
+        return self._mode(at_once=True)
+
+    def at_safe_points(self) -> AbstractContextManager[None]:
+        """A block in which a signal waits for `check`."""
+        return self._mode(at_once=False)
 
     def check(self) -> None:
         """Raise `InterruptedRunError` if a signal came in."""

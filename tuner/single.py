@@ -60,7 +60,7 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
     Raises `UsageError` before anything is written. On a signal the epochs trained so far are saved, and
     `InterruptedRunError` says where.
     """
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, interrupts.at_once():
         space = plain_space(_target(request), request.settings)
         task = load_task(space.task)
         space, probe = resolve(space, task)
@@ -72,14 +72,16 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
         run = trainer.start(recipe)
         emit(Note(f"training {space.task} for {recipe.epochs} epochs on {run.device}"))
         try:
-            train(run, (lambda record: _announce(record, space, recipe.epochs, emit),))
+            with interrupts.at_safe_points():
+                train(run, (lambda record: _announce(record, space, recipe.epochs, emit),))
         except InterruptedRunError as error:
             kept = "Nothing was saved, for no epoch was whole. Again with:"
             if run.epochs_done:
                 save_run(folder, run, space)
                 kept = f"{run.epochs_done} epochs are saved in {folder}. Start over with:"
             raise InterruptedRunError(error.signal_number, kept) from None
-        save_run(folder, run, space)
+        with interrupts.at_safe_points():
+            save_run(folder, run, space)
         result = run.result()
         gap = result.summary().get("gap")
         return Trained(folder, space.metric, result.value, result.reason, result.epochs_done, gap)
@@ -130,7 +132,9 @@ def save_run(folder: Path, run: PlainRun, space: SearchSpace) -> None:
     """Write `recipe.yaml`, `weights.safetensors`, `epochs.csv` and `series.npz`, each in place at once."""
     task = Path(space.task).resolve().as_posix() if space.task.endswith(".py") else space.task
     about = {"task": task, "metric": space.metric, "direction": space.direction, "value": space.value}
-    save_trial(folder / "weights.safetensors", folder / "recipe.yaml", run.kept_weights(), run.recipe.model_dump(), about)
+    save_trial(
+        folder / "weights.safetensors", folder / "recipe.yaml", run.kept_weights(), run.recipe.model_dump(), about
+    )
     write_atomically(folder / "epochs.csv", _epochs_csv(run.records).encode())
     save_series(folder / "series.npz", run.series.columns, run.series.array())
 

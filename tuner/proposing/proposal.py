@@ -174,7 +174,7 @@ def _checked_entry(space: SearchSpace, entry: object, place: str) -> dict[str, A
     given = flatten(entry["recipe"] if isinstance(entry.get("recipe"), Mapping) else entry)
     searched = {parameter.path: parameter for parameter in space.parameters}
     fixed = space.recipe.with_defaults().flat()
-    values = dict(space.default_values()[0])
+    wanted: dict[str, Any] = {}
     for path, value in given.items():
         if path not in searched:
             if "recipe" in entry or fixed.get(path) == value:
@@ -184,8 +184,8 @@ def _checked_entry(space: SearchSpace, entry: object, place: str) -> dict[str, A
             )
         if not searched[path].contains(value):
             raise SearchSpaceError("out of the searched range", place=f"{place}.{path}", value=value)
-        values[path] = value
-    return values
+        wanted[path] = value
+    return space.nearest_values(space.recipe.with_values(wanted, place))[0]
 
 
 def _key(recipe: Mapping[str, Any]) -> str:

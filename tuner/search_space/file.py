@@ -70,8 +70,9 @@ class Target:
 
     @property
     def name(self) -> str:
-        """A short name for studies: the task's, or the file's stem."""
-        return Path(self.task).stem if self.task.endswith(".py") else self.task
+        """A short name for studies: the task's, or the file's stem; a function's name where it says something."""
+        stem = Path(self.task).stem if self.task.endswith(".py") else self.task
+        return stem if self.function in (None, "objective") else f"{stem}-{self.function}"
 
     @property
     def script(self) -> Path | None:

@@ -81,7 +81,11 @@ class SearchSpace:
 
     def default_values(self) -> tuple[dict[str, Any], list[str]]:
         """The searched values nearest to the default recipe, and the paths that had to be moved into range."""
-        fixed = self.recipe.with_defaults().flat()
+        return self.nearest_values(self.recipe)
+
+    def nearest_values(self, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
+        """The searched values nearest to `recipe`, and the paths whose values had to be moved into range."""
+        fixed = recipe.with_defaults().flat()
         values: dict[str, Any] = {}
         moved: list[str] = []
         for parameter in self.parameters:

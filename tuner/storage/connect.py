@@ -63,6 +63,8 @@ def explained(path: Path) -> Iterator[None]:
     """Turn the database's exceptions into a `StorageError` that says what happened and what to do."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except (exc.DBAPIError, sqlite3.Error, optuna.exceptions.StorageInternalError, OSError) as error:
         raise StorageError(_explanation(path, error)) from error
 

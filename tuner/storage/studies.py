@@ -160,9 +160,7 @@ def shorten_plain(value: Any) -> str:
     return value if isinstance(value, str) else shorten(value, 60)
 
 
-def check_unchanged(
-    study: optuna.Study, space: SearchSpace, task_hash: str, threads: int, accept: bool
-) -> list[str]:
+def check_unchanged(study: optuna.Study, space: SearchSpace, task_hash: str, threads: int, accept: bool) -> list[str]:
     """The differences that `accept` takes over into the study; `StudyChangedError` where it is False.
 
     A budget may always grow. Other versions or another machine are not a difference; see `version_changes`.
@@ -208,4 +206,6 @@ def _kind(description: Mapping[str, Any]) -> str:
 def version_changes(study: optuna.Study, threads: int) -> list[str]:
     """Versions and machine that are not those the study was made with, a line each."""
     stored = study.user_attrs.get("versions", {})
-    return [f"{name} {stored[name]} -> {now}" for name, now in versions(threads).items() if stored.get(name, now) != now]
+    return [
+        f"{name} {stored[name]} -> {now}" for name, now in versions(threads).items() if stored.get(name, now) != now
+    ]

@@ -113,8 +113,7 @@ class PlainRun:
         norm = clip_gradients(self.model, self.recipe.gradient_clip)
         if first:
             self._sums.add(len(batch), loss, terms, self.task.metrics(output, batch), norm)
-            rate = torch.tensor(self.learning_rate, device=self.device)
-            self.series.add(torch.stack([*(term.detach() for term in terms.values()), rate]))
+            self.series.add(torch.stack([term.detach() for term in terms.values()]), self.learning_rate)
         return loss
 
     def _weighted(self, terms: Mapping[str, Tensor]) -> Tensor:

@@ -16,18 +16,22 @@ class Series:
     def __init__(self, columns: tuple[str, ...]) -> None:
         self.columns = columns
         self._pending: list[Tensor] = []
+        self._rates: list[float] = []
         self._done: list[np.ndarray] = []
 
-    def add(self, values: Tensor) -> None:
-        """Take one step's values (columns,)."""
+    def add(self, values: Tensor, learning_rate: float) -> None:
+        """Take one step's values (all columns but the last, which is the learning rate)."""
         self._pending.append(values)
+        self._rates.append(learning_rate)
 
     def flush(self) -> np.ndarray:
         """Bring the pending steps to the CPU and return them (steps x columns)."""
         if not self._pending:
             return np.zeros((0, len(self.columns)), dtype=np.float32)
-        block: np.ndarray = torch.stack(self._pending).float().cpu().numpy()
+        values = torch.stack(self._pending).float().cpu().numpy()
+        block = np.column_stack([values, np.array(self._rates, dtype=np.float32)])
         self._pending.clear()
+        self._rates.clear()
         self._done.append(block)
         return block
 
@@ -39,6 +43,7 @@ class Series:
     def restore(self, array: np.ndarray) -> None:
         """Go on from an earlier `array()`."""
         self._pending.clear()
+        self._rates.clear()
         self._done = [array] if len(array) else []
 
 

@@ -1,0 +1,517 @@
+"""Proposals: new, feasible, a function of seed, number and records, and completed after a crash at any write."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from tuner.errors import SearchSpaceError
+from tuner.proposing.proposal import Proposal, Proposer, check_enqueued, enqueue
+from tuner.search_space import SearchSpace, Target, build_space
+from tuner.search_space.file import SpaceFile
+from tuner.search_space.yaml_file import parse_yaml
+from tuner.storage.connect import engine_of
+from tuner.storage.studies import OpenStudy, Studies, mark_ready
+
+MIXED = """
+learning_rate: {low: 1e-4, high: 1e-1, log: true}
+optimizer: {choices: [Adam, SGD]}
+optimizer_kwargs.momentum: {low: 0.5, high: 0.95, when: {optimizer: SGD}}
+model.depth: {low: 1, high: 6}
+model.sizes: {choices: [[3, 3], [5, 3], [5, 5]]}
+model.drop: {low: 0.0, high: 0.5, step: 0.1}
+"""
+FINITE = """
+optimizer: {choices: [Adam, SGD]}
+optimizer_kwargs.momentum: {choices: [0.5, 0.95], when: {optimizer: SGD}}
+model.depth: {low: 1, high: 3}
+"""
+FEW = "{model.a: {choices: [1, 2]}, model.b: {choices: [x, y]}}"
+EAGER = {"tpe": {"n_startup_trials": 2}, "gp": {"n_startup_trials": 2}, "cmaes": {"n_startup_trials": 1}}
+SAMPLERS = ["random", "tpe", "gp", "cmaes", "qmc"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def space_of(search: str = MIXED, sampler: str = "random", recipe: Any = None, **mode: Any) -> SearchSpace:
+    mode = {"sampler_kwargs": EAGER.get(sampler, {}), **mode}
+    content = {
+        "task": "sketch",
+        "recipe": recipe or {},
+        "modes": {"full": {"sampler": sampler, "trials": 99, "search": parse_yaml(search, "x"), **mode}},
+    }
+    return build_space(Target("sketch", SpaceFile.model_validate(content), "space.yaml"), "full")
+
+
+def open_study(folder: Path, space: SearchSpace) -> OpenStudy:
+    opened = Studies(folder).open("s", space, "hash", 1)
+    mark_ready(opened.study)
+    return opened
+
+
+def close(opened: OpenStudy) -> None:
+    engine_of(opened.storage._backend).dispose()
+
+
+def proposer_of(opened: OpenStudy, space: SearchSpace) -> Proposer:
+    return Proposer(opened.study, opened.storage, space)
+
+
+def score(proposal: Proposal) -> float:
+    """A result that depends on the values alone."""
+    return zlib.crc32(json.dumps(dict(proposal.values), sort_keys=True).encode()) / 2**32
+
+
+def tell(opened: OpenStudy, proposal: Proposal) -> None:
+    opened.study.tell(proposal.number, score(proposal))
+
+
+def run(folder: Path, space: SearchSpace, count: int, reopen: bool = False) -> list[Proposal]:
+    """Ask and tell `count` times; `reopen` makes connection and proposer anew each time."""
+    opened, proposals = open_study(folder, space), []
+    proposer = proposer_of(opened, space)
+    for _ in range(count):
+        if reopen:
+            close(opened)
+            opened = open_study(folder, space)
+            proposer = proposer_of(opened, space)
+        proposal = proposer.ask()
+        assert proposal is not None
+        proposals.append(proposal)
+        tell(opened, proposal)
+    close(opened)
+    return proposals
+
+
+def table(folder: Path) -> list[tuple[Any, ...]]:
+    """The trial table as plain Optuna reads it."""
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{folder / 's.db'}")
+    rows = [
+        (trial.number, trial.state, trial.params, trial.distributions, trial.value, trial.user_attrs)
+        for trial in study.get_trials(deepcopy=False)
+    ]
+    study._storage._backend.engine.dispose()
+    return rows
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_six_proposals_of_every_sampler_are_valid_and_recorded(tmp_path, sampler):
+    space = space_of(sampler=sampler)
+    proposals = run(tmp_path, space, 6)
+    assert [proposal.number for proposal in proposals] == list(range(6))
+    for proposal, row in zip(proposals, table(tmp_path), strict=True):
+        values, recipe = proposal.values, proposal.recipe
+        assert 1e-4 <= values["learning_rate"] <= 1e-1
+        assert values["model.sizes"] in ([3, 3], [5, 3], [5, 5])
+        assert values["model.depth"] in range(1, 7)
+        assert ("optimizer_kwargs.momentum" in values) == (values["optimizer"] == "SGD")
+        assert {path: recipe.flat()[path] for path in values} == values
+        assert row[1] == TrialState.COMPLETE
+        assert set(row[2]) == set(values)
+        assert row[2]["learning_rate"] == values["learning_rate"]
+        assert row[2]["optimizer"] == values["optimizer"]
+        assert row[5]["recipe"] == json.loads(recipe.model_dump_json())
+    assert len({json.dumps(dict(proposal.values), sort_keys=True) for proposal in proposals}) == 6
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_proposals_depend_on_seed_number_and_records_alone(tmp_path, sampler):
+    first = run(tmp_path / "a", space_of(sampler=sampler), 5)
+    again = run(tmp_path / "b", space_of(sampler=sampler), 5, reopen=True)
+    assert [proposal.values for proposal in again] == [proposal.values for proposal in first]
+    assert table(tmp_path / "a") == table(tmp_path / "b")
+    other = run(tmp_path / "c", space_of(sampler=sampler, study_seed=1), 3)
+    assert all(one.values != two.values for one, two in zip(first, other, strict=False))
+
+
+def test_several_in_flight_differ_and_come_again(tmp_path):
+    """A constant liar must not propose one point to all that run at once, whoever asks."""
+    asked = []
+    for name in ("a", "b"):
+        space = space_of(sampler="tpe")
+        run(tmp_path / name, space, 4)
+        opened = open_study(tmp_path / name, space)
+        proposer = proposer_of(opened, space)
+        asked.append([proposer.ask().values for _ in range(3)])
+        close(opened)
+    assert asked[0] == asked[1]
+    assert len({json.dumps(values, sort_keys=True) for values in asked[0]}) == 3
+
+
+class Killed(BaseException):
+    """The process was killed at this write."""
+
+
+WRITES = (
+    "create_new_trial",
+    "set_trial_param",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "set_study_system_attr",
+    "set_study_user_attr",
+    "set_trial_state_values",
+)
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, write: int) -> pytest.MonkeyPatch:
+    """Let `write` writes to the database through, and raise `Killed` at the next."""
+    left = iter(range(write))
+
+    def dying(method: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if next(left, None) is None:
+                raise Killed
+            return method(*arguments, **options)
+
+        return call
+
+    for name in WRITES:
+        monkeypatch.setattr(RDBStorage, name, dying(getattr(RDBStorage, name)))
+    return monkeypatch
+
+
+def completed(folder: Path, space: SearchSpace) -> Proposal | None:
+    """What a new process proposes: again where a proposal was cut short, else anew."""
+    opened = open_study(folder, space)
+    running = opened.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    assert len(running) <= 1
+    proposer = proposer_of(opened, space)
+    if running and "recipe" in running[0].user_attrs:
+        proposal = proposer.again(running[0])
+    else:
+        proposal = proposer.ask(*running)
+    close(opened)
+    return proposal
+
+
+def crashes(folder: Path, space: SearchSpace) -> Iterator[tuple[int, set[str], Path]]:
+    """Copies of the study in `folder`, each killed at another write of its next proposal."""
+    for write in range(40):
+        copy = folder.parent / f"{folder.name}-{write}"
+        shutil.copytree(folder, copy)
+        opened = open_study(copy, space)
+        with pytest.MonkeyPatch.context() as patch:
+            killed_at(patch, write)
+            try:
+                proposer_of(opened, space).ask()
+                died = False
+            except Killed:
+                died = True
+        last = opened.study.get_trials(deepcopy=False)[-1:]
+        stage = {*last[0].user_attrs, *last[0].params} if last and last[0].state == TrialState.RUNNING else {"none"}
+        close(opened)
+        if not died:
+            return
+        yield write, stage, copy
+    pytest.fail("a proposal of 40 writes")
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "grid"])
+@pytest.mark.parametrize("before", [0, 4])
+def test_a_proposal_cut_short_at_any_write_is_made_again(tmp_path, sampler, before):
+    space = space_of(FINITE if sampler == "grid" else MIXED, sampler)
+    start = tmp_path / "start"
+    run(start, space, before)
+    shutil.copytree(start, tmp_path / "whole")
+    whole = completed(tmp_path / "whole", space)
+    expected = table(tmp_path / "whole")
+    stages: list[set[str]] = []
+    for write, stage, folder in crashes(start, space):
+        stages.append(stage)
+        assert completed(folder, space) == whole, f"killed at write {write}"
+        assert table(folder) == expected, f"killed at write {write}"
+    assert {"none"} in stages
+    assert set() in stages
+    assert {"values"} in stages
+    assert any("values" in stage and 1 < len(stage) < 1 + len(whole.values) for stage in stages)
+
+
+def test_an_enqueued_proposal_cut_short_at_any_write_is_made_again(tmp_path):
+    space = space_of()
+    values = check_enqueued(space, {"optimizer": "Adam", "learning_rate": 0.05, "model.sizes": [5, 5]}, "file")[0]
+    start = tmp_path / "start"
+    opened = open_study(start, space)
+    enqueue(opened.study, space, values, "by hand")
+    close(opened)
+    for write, _, folder in crashes(start, space):
+        proposal = completed(folder, space)
+        assert proposal.number == 0, f"killed at write {write}"
+        assert proposal.values == values, f"killed at write {write}"
+
+
+@pytest.mark.parametrize(
+    "attrs", [{}, {"values": {"model.a": 2, "model.b": "y"}}], ids=["nothing written", "values written"]
+)
+def test_a_running_row_is_completed_under_its_own_number(tmp_path, attrs):
+    space = space_of(FEW)
+    opened = open_study(tmp_path, space)
+    row = opened.study.ask()
+    for key, value in attrs.items():
+        row.set_user_attr(key, value)
+    close(opened)
+    proposal = completed(tmp_path, space)
+    assert proposal.number == 0
+    if attrs:
+        assert proposal.values == attrs["values"]
+    assert len(table(tmp_path)) == 1
+    assert table(tmp_path)[0][2] == proposal.values
+
+
+def test_a_started_proposal_is_given_again_whole(tmp_path):
+    space = space_of()
+    opened = open_study(tmp_path, space)
+    asked = proposer_of(opened, space).ask()
+    close(opened)
+    assert completed(tmp_path, space) == asked
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+def test_something_new_is_found_where_there_is_something_new(tmp_path, sampler):
+    """Two values: the second proposal is the other one, but for a chance of 1 in 2 million."""
+    for seed in range(5):
+        space = space_of("model.a: {choices: [1, 2]}", sampler, study_seed=seed)
+        first, second = run(tmp_path / str(seed), space, 2)
+        assert {first.values["model.a"], second.values["model.a"]} == {1, 2}
+        assert second.duplicate_of is None
+
+
+def test_a_duplicate_is_asked_again_twenty_times_and_then_marked(tmp_path, monkeypatch):
+    space = space_of("model.a: {choices: [1, 2]}")
+    run(tmp_path, space, 2)
+    asked = []
+    suggest = SearchSpace.suggest
+    monkeypatch.setattr(SearchSpace, "suggest", lambda self, trial: asked.append(1) or suggest(self, trial))
+    third = run(tmp_path, space, 1)[0]
+    assert 21 <= len(asked) <= 22
+    rows = table(tmp_path)
+    original = next(row[0] for row in rows if row[2] == third.values)
+    assert third.duplicate_of == original
+    assert rows[2][5]["duplicate_of"] == original
+    assert [("duplicate_of" in row[5]) for row in rows] == [False, False, True]
+    assert run(tmp_path, space, 1)[0].duplicate_of in (0, 1)
+
+
+def test_recipes_that_are_equal_by_a_default_are_duplicates(tmp_path):
+    """Adam's learning rate of null is 0.001."""
+    space = space_of("learning_rate: {choices: [null, 0.001]}")
+    first, second = run(tmp_path, space, 2)
+    assert second.duplicate_of == first.number
+
+
+def test_steps_that_a_person_would_call_equal_are_not_tried_twice(tmp_path):
+    """The default 0.3 and a sampled 0.30000000000000004 are one cell."""
+    space = space_of("model.drop: {low: 0.1, high: 1.0, step: 0.1}", recipe={"model": {"drop": 0.3}})
+    opened = open_study(tmp_path, space)
+    for value in (0.3, 0.6, 0.7):
+        enqueue(opened.study, space, {"model.drop": value}, "file")
+    proposer = proposer_of(opened, space)
+    tried: list[float] = []
+    for _ in range(40):
+        proposal = proposer.ask()
+        tell(opened, proposal)
+        if proposal.duplicate_of is None:
+            tried.append(proposal.values["model.drop"])
+        if proposer.exhausted(space.size()):
+            break
+    close(opened)
+    assert sorted(round(value, 6) for value in tried) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+
+
+def test_infeasible_proposals_are_marked_with_their_constraint(tmp_path):
+    space = space_of("model.a: {low: 1, high: 20}", constraints=["model.a <= 10"])
+    opened = open_study(tmp_path, space)
+    proposer = proposer_of(opened, space)
+    found = {}
+    for _ in range(60):
+        proposal = proposer.ask()
+        tell(opened, proposal)
+        assert (proposal.infeasible == "model.a <= 10") == (proposal.values["model.a"] > 10)
+        if proposal.duplicate_of is None and proposal.infeasible is None:
+            found[proposal.values["model.a"]] = proposal.number
+        if proposer.exhausted(space.size()):
+            break
+    close(opened)
+    assert sorted(found) == list(range(1, 11))
+    for row in table(tmp_path):
+        assert ("infeasible" in row[5]) == (row[2]["model.a"] > 10)
+        assert not {"infeasible", "duplicate_of"} <= set(row[5])
+
+
+def test_exhausted_when_every_cell_is_proposed_running_ones_too_and_after_reopening(tmp_path):
+    space = space_of(FEW)
+    opened = open_study(tmp_path, space)
+    proposer = proposer_of(opened, space)
+    cells = []
+    while not proposer.exhausted(space.size()):
+        proposal = proposer.ask()
+        if proposal.duplicate_of is None:
+            cells.append((proposal.values["model.a"], proposal.values["model.b"]))
+        assert len(opened.study.trials) < 30
+    assert sorted(cells) == [(1, "x"), (1, "y"), (2, "x"), (2, "y")]
+    close(opened)
+    opened = open_study(tmp_path, space)
+    assert proposer_of(opened, space).exhausted(4)
+    assert not proposer_of(opened, space).exhausted(5)
+    assert not proposer_of(opened, space).exhausted(None)
+    close(opened)
+
+
+def in_grid_order() -> list[dict[str, Any]]:
+    """The cells of FINITE, by hand."""
+    cells: list[dict[str, Any]] = [{"optimizer": "Adam", "model.depth": depth} for depth in (1, 2, 3)]
+    for momentum in (0.5, 0.95):
+        cells += [
+            {"optimizer": "SGD", "optimizer_kwargs.momentum": momentum, "model.depth": depth} for depth in (1, 2, 3)
+        ]
+    return cells
+
+
+def ask_all(folder: Path, space: SearchSpace, most: int = 99) -> list[Proposal]:
+    opened, found = open_study(folder, space), []
+    proposer = proposer_of(opened, space)
+    while len(found) < most and (proposal := proposer.ask()) is not None:
+        found.append(proposal)
+        tell(opened, proposal)
+    close(opened)
+    return found
+
+
+def test_a_grid_is_walked_once_in_order_and_goes_on_after_reopening(tmp_path):
+    space = space_of(FINITE, "grid")
+    found = [*ask_all(tmp_path, space, 2), *ask_all(tmp_path, space, 3), *ask_all(tmp_path, space)]
+    assert [proposal.values for proposal in found] == in_grid_order()
+    assert all(proposal.duplicate_of is None and proposal.infeasible is None for proposal in found)
+    assert [proposal.number for proposal in found] == list(range(9))
+    assert ask_all(tmp_path, space) == []
+    assert len(table(tmp_path)) == 9
+
+
+def test_a_grid_skips_what_was_enqueued(tmp_path):
+    space = space_of(FINITE, "grid")
+    cell = in_grid_order()[4]
+    opened = open_study(tmp_path, space)
+    enqueue(opened.study, space, cell, "file")
+    close(opened)
+    found = [proposal.values for proposal in ask_all(tmp_path, space)]
+    assert found == [cell, *[other for other in in_grid_order() if other != cell]]
+
+
+def test_a_grid_has_only_feasible_cells(tmp_path):
+    space = space_of(FINITE, "grid", constraints=["model.depth != 2"])
+    expected = [cell for cell in in_grid_order() if cell["model.depth"] != 2]
+    assert [proposal.values for proposal in ask_all(tmp_path, space)] == expected
+
+
+def test_a_grid_over_steps_has_the_numbers_as_written(tmp_path):
+    space = space_of("model.drop: {low: 0.1, high: 0.7, step: 0.2}", "grid")
+    assert [proposal.values["model.drop"] for proposal in ask_all(tmp_path, space)] == [0.1, 0.3, 0.5, 0.7]
+
+
+def test_enqueued_settings_come_first_with_their_origin(tmp_path):
+    space = space_of(sampler="tpe")
+    entries = [{"learning_rate": 0.02, "model.drop": 0.3}, {"optimizer": "Adam", "model.sizes": [5, 5]}]
+    checked = check_enqueued(space, entries, "good.yaml")
+    opened = open_study(tmp_path, space)
+    for values in checked:
+        enqueue(opened.study, space, values, "good.yaml")
+    close(opened)
+    found = run(tmp_path, space, 3)
+    assert [proposal.values for proposal in found[:2]] == checked
+    assert found[0].recipe.learning_rate == 0.02
+    assert found[1].recipe.model["sizes"] == [5, 5]
+    assert [row[5].get("enqueued") for row in table(tmp_path)] == ["good.yaml", "good.yaml", None]
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+@pytest.mark.parametrize("entry", [{"optimizer": "SGD"}, {"optimizer": "Adam"}])
+def test_a_checked_setting_is_all_that_is_proposed(tmp_path, optimizer, entry):
+    """What is left out is the default recipe's: nothing of a known-good setting is left to the sampler."""
+    space = space_of(recipe={"optimizer": optimizer})
+    values = check_enqueued(space, [entry], "good.yaml")[0]
+    assert ("optimizer_kwargs.momentum" in values) == (entry["optimizer"] == "SGD")
+    if entry["optimizer"] == "SGD":
+        assert values["optimizer_kwargs.momentum"] == 0.9
+    opened = open_study(tmp_path, space)
+    enqueue(opened.study, space, values, "good.yaml")
+    close(opened)
+    assert run(tmp_path, space, 1)[0].values == values
+
+
+def test_a_setting_may_name_the_recipes_own_fixed_values_and_be_a_whole_recipe():
+    space = space_of(recipe={"epochs": 7})
+    assert check_enqueued(space, {"epochs": 7, "learning_rate": 0.05}, "f")[0]["learning_rate"] == 0.05
+    whole = {"recipe": {"epochs": 3, "learning_rate": 0.05, "model": {"depth": 2, "sizes": [3, 3]}}}
+    values = check_enqueued(space, whole, "f")[0]
+    assert (values["learning_rate"], values["model.depth"], values["model.sizes"]) == (0.05, 2, [3, 3])
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([], ["list of settings"]),
+        (None, ["list of settings"]),
+        ("learning_rate=3", ["list of settings"]),
+        ([3], ["[0]", "PARAMETER"]),
+        ([{"learning_rate": 0.01}, {"learning_rte": 0.01}], ["[1]", "'learning_rte' is not searched", "learning_rate"]),
+        ([{"learning_rate": 5.0}], ["[0].learning_rate", "out of the searched range", "5.0"]),
+        ([{"learning_rate": "fast"}], ["[0].learning_rate", "fast"]),
+        ([{"learning_rate": math.nan}], ["[0].learning_rate"]),
+        ([{"optimizer": "AdamW"}], ["[0].optimizer", "AdamW"]),
+        ([{"model.depth": 2.5}], ["[0].model.depth", "2.5"]),
+        ([{"model.depth": True}], ["[0].model.depth", "True"]),
+        ([{"model.drop": 0.25}], ["[0].model.drop", "0.25"]),
+        ([{"model.sizes": [9, 9]}], ["[0].model.sizes", "[9, 9]"]),
+        ([{"epochs": 3}], ["'epochs' is not searched"]),
+    ],
+)
+def test_a_setting_that_the_space_does_not_hold_is_refused(entries, words):
+    with pytest.raises(SearchSpaceError) as caught:
+        check_enqueued(space_of(), entries, "good.yaml")
+    assert str(caught.value).startswith("good.yaml")
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_qmc_proposals_fill_the_space_evenly(tmp_path):
+    """Of a Sobol sequence's first 16 points each sixteenth holds one, scrambled or not; of random ones it does not."""
+    space = space_of("model.x: {low: 0.0, high: 1.0}", "qmc")
+    found = run(tmp_path, space, 17)[1:]
+    assert sorted(math.floor(proposal.values["model.x"] * 16) for proposal in found) == list(range(16))
+
+
+def test_optunas_own_qmc_fills_the_space_evenly():
+    """The oracle of the test above."""
+    study = optuna.create_study(sampler=optuna.samplers.QMCSampler(scramble=True, seed=3))
+    drawn = []
+    for _ in range(17):
+        trial = study.ask()
+        drawn.append(trial.suggest_float("x", 0.0, 1.0))
+        study.tell(trial, 0.0)
+    assert sorted(math.floor(value * 16) for value in drawn[1:]) == list(range(16))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
+def test_a_sampler_learns_from_results(tmp_path, sampler):
+    """After 20 results of a bowl at (0.3, 0.7), its next proposals lie nearer to the middle than random ones do."""
+    space = space_of("{model.x: {low: 0.0, high: 1.0}, model.y: {low: 0.0, high: 1.0}}", sampler)
+    opened = open_study(tmp_path, space)
+    proposer, distances = proposer_of(opened, space), []
+    for _ in range(30):
+        proposal = proposer.ask()
+        x, y = proposal.values["model.x"], proposal.values["model.y"]
+        distances.append(math.hypot(x - 0.3, y - 0.7))
+        opened.study.tell(proposal.number, distances[-1] ** 2)
+    close(opened)
+    assert sum(distances[20:]) / 10 < 0.25  # random ones: 0.44 on average
