@@ -86,6 +86,15 @@ class DivergedError(ArithmeticError):
     """A trial's loss became NaN or infinite."""
 
 
+def below(place: str, path: str) -> str:
+    """The place of `path` within `place`: `x.yaml: a`, `x.yaml: a.b`, `--set a`, or `path` alone."""
+    if not place:
+        return path
+    if place.startswith("--") and " " not in place:
+        return f"{place} {path}"
+    return f"{place}.{path}" if ": " in place or place.startswith("--") else f"{place}: {path}"
+
+
 def shorten(value: object, width: int = 80) -> str:
     """`repr(value)`, cut to `width` characters."""
     text = repr(value)

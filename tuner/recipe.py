@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tuner.errors import SearchSpaceError, did_you_mean
+from tuner.errors import SearchSpaceError, below, did_you_mean
 
 T = TypeVar("T", bound=BaseModel)
 NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
@@ -132,7 +132,8 @@ def set_path(nested: dict[str, Any], path: str, value: Any, place: str) -> None:
     check_path(path, place)
     section, _, name = path.partition(".")
     if name:
-        nested[section] = {**(nested.get(section) or {}), name: value}
+        before = nested.get(section)
+        nested[section] = {**(before if isinstance(before, Mapping) else {}), name: value}
     else:
         nested[section] = value
 
@@ -204,7 +205,7 @@ def parse_recipe(values: Mapping[str, Any], place: str = "recipe") -> Recipe:
     if values.get("loss") is not None and values.get("loss_weights"):
         raise SearchSpaceError(
             "`loss: NAME` is short for `loss_weights: {NAME: 1}`: give one of the two",
-            place=f"{place}.loss",
+            place=below(place, "loss"),
             value=values["loss"],
         )
     return parse_section(Recipe, values, place)
@@ -223,8 +224,21 @@ def parse_section(model: type[T], values: object, place: str) -> T:
 def _first_problem(model: type[BaseModel], error: ValidationError, place: str) -> SearchSpaceError:
     problem = error.errors(include_url=False)[0]
     trail = [str(part) for part in problem["loc"]]
-    path = ".".join([place, *trail]) if place else ".".join(trail)
+    path = below(place, ".".join(trail))
     if problem["type"] == "extra_forbidden":
-        owner = closed_sections().get(trail[0], model) if len(trail) > 1 else model
-        return SearchSpaceError("there is no such key", place=path, hint=did_you_mean(trail[-1], owner.model_fields))
-    return SearchSpaceError(problem["msg"], place=path, value=problem["input"])
+        fields = _owner(model, trail).model_fields
+        return SearchSpaceError("there is no such key", place=path, hint=did_you_mean(trail[-1], fields))
+    if problem["type"] == "missing":
+        return SearchSpaceError("is required", place=path)
+    mapping = problem["type"] in ("dict_type", "model_type", "dict_attributes_type")
+    rule = "must be a mapping of names to values" if mapping else problem["msg"]
+    return SearchSpaceError(rule, place=path, value=problem["input"])
+
+
+def _owner(model: type[BaseModel], trail: list[str]) -> type[BaseModel]:
+    """The section that the last name of `trail` stands in."""
+    for name in trail[:-1]:
+        field = model.model_fields.get(name)
+        nested = _plain_types(field.annotation) if field else set()
+        model = next((kind for kind in nested if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 import shutil
 import subprocess
@@ -84,11 +85,14 @@ def listing(folder: Path, running: bool = False) -> dict[str, tuple[int, int]]:
     the files that SQLite deletes when it closes a database.
     """
     found = {}
-    for path in folder.rglob("*"):
-        if "__pycache__" not in path.parts and not (running and path.name.endswith((".db-wal", ".db-shm"))):
-            about = path.stat()
-            counts = path.is_file() and path.suffix != ".lock"
-            found[str(path.relative_to(folder))] = (about.st_size, about.st_mtime_ns) if counts else (0, 0)
+    for above, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        found.update({os.path.join(above, name): (0, 0) for name in folders})
+        for name in files:
+            about = os.stat(os.path.join(above, name))
+            if not (running and name.endswith((".db-wal", ".db-shm"))):
+                counts = not name.endswith(".lock")
+                found[os.path.join(above, name)] = (about.st_size, about.st_mtime_ns) if counts else (0, 0)
     return found
 
 

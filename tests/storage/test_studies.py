@@ -12,13 +12,13 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import RDBStorage
+import sqlalchemy
 
 from tuner.errors import StudyChangedError, StudyNotFoundError, TunerError, UsageError
 from tuner.search_space import SearchSpace, Target, build_space
 from tuner.search_space.file import SpaceFile
 from tuner.search_space.yaml_file import parse_yaml
-from tuner.storage.connect import engine_of
+from tuner.storage.connect import connect, engine_of
 from tuner.storage.epochs import EpochRow, EpochRows
 from tuner.storage.studies import OpenStudy, Studies, check_unchanged, differences, mark_ready, version_changes
 
@@ -79,49 +79,67 @@ class Killed(BaseException):
     """The process was killed at this write."""
 
 
-WRITES = ("create_new_study", "create_new_trial", "set_study_user_attr", "set_trial_user_attr", "set_trial_param")
+def kill_at(engine: sqlalchemy.Engine, write: int) -> None:
+    """Let `write` transactions that write through, and raise `Killed` instead of committing the next."""
+    left, wrote = iter(range(write)), []
+
+    def execute(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE", "REPLACE")):
+            wrote.append(statement)
+
+    def commit(connection: Any) -> None:
+        if wrote:
+            wrote.clear()
+            if next(left, None) is None:
+                raise Killed
+
+    sqlalchemy.event.listen(engine, "before_cursor_execute", execute)
+    sqlalchemy.event.listen(engine, "commit", commit)
 
 
-def test_a_study_whose_making_was_cut_short_at_any_write_is_made_anew(tmp_path):
-    def build(folder: Path) -> None:
-        opened = Studies(folder).open("s", space_of(), "hash", 1)
-        if not opened.existed:
-            opened.study.enqueue_trial({"learning_rate": 0.01})
-            mark_ready(opened.study)
-        close(opened)
+def build(folder: Path) -> None:
+    """Make a study as a search does, unless it is there."""
+    opened = Studies(folder).open("s", space_of(), "hash", 1)
+    if not opened.existed:
+        opened.study.enqueue_trial({"learning_rate": 0.01})
+        mark_ready(opened.study)
+    close(opened)
 
-    def content(folder: Path) -> tuple[dict[str, Any], list[Any]]:
-        found = Studies(folder).load("s")
-        rows = [(trial.number, trial.state, trial.system_attrs) for trial in found.study.trials]
-        close(found)
-        return found.study.user_attrs, rows
+
+def content(folder: Path) -> tuple[dict[str, Any], list[Any]]:
+    found = Studies(folder).load("s")
+    rows = [(trial.number, trial.state, trial.system_attrs) for trial in found.study.trials]
+    close(found)
+    return found.study.user_attrs, rows
+
+
+def test_a_study_whose_making_was_cut_short_at_any_write_is_made_anew(tmp_path, monkeypatch):
+    connect(tmp_path / "empty.db").engine.dispose()
+
+    def dying(path: Path) -> optuna.storages.RDBStorage:
+        storage = connect(path)
+        engines.append(engine_of(storage))
+        kill_at(engines[-1], deaths)
+        return storage
 
     build(tmp_path / "whole")
-    for write in range(20):
-        left = iter(range(write))
-
-        def dying(method: Any, left: Any = left) -> Any:
-            def call(*arguments: Any, **options: Any) -> Any:
-                if next(left, None) is None:
-                    raise Killed
-                return method(*arguments, **options)
-
-            return call
-
-        folder = tmp_path / str(write)
-        with pytest.MonkeyPatch.context() as patch:
-            for name in WRITES:
-                patch.setattr(RDBStorage, name, dying(getattr(RDBStorage, name)))
+    engines: list[sqlalchemy.Engine] = []
+    deaths, died = 0, True
+    while died:
+        folder = tmp_path / str(deaths)
+        folder.mkdir()
+        shutil.copy(tmp_path / "empty.db", folder / "s.db")
+        with monkeypatch.context() as patch:
+            patch.setattr("tuner.storage.studies.connect", dying)
             try:
                 build(folder)
                 died = False
             except Killed:
-                died = True
+                deaths += 1
+        engines[-1].dispose()
         build(folder)
-        assert content(folder) == content(tmp_path / "whole"), f"killed at write {write}"
-        if not died:
-            break
-    assert write >= 7
+        assert content(folder) == content(tmp_path / "whole"), f"killed at write {deaths}"
+    assert deaths >= 7
 
 
 def test_a_study_made_by_plain_optuna_is_not_deleted(tmp_path):
@@ -247,10 +265,8 @@ def changed_spaces() -> list[tuple[dict[str, Any], str]]:
     fewer = "\n".join(line for line in SEARCH.splitlines() if "momentum" not in line)
     return [
         ({"search": wider}, r"search\.learning_rate\.high: 0\.1 -> 0\.5"),
-        ({"search": SEARCH.replace("[Adam, SGD]", "[Adam, SGD, AdamW]")}, r"search\.optimizer\.choices: .*SGD.*AdamW"),
         ({"search": SEARCH + "batch_size: {choices: [16, 32]}\n"}, r"search\.batch_size\.choices: nothing -> \[16, 32"),
         ({"search": fewer}, r"search\.optimizer_kwargs\.momentum\.low: 0\.5 -> nothing"),
-        ({"search": SEARCH.replace("[5, 3]", "[5, 4]")}, r"search\.model\.sizes\.choices: .*5, 3.*5, 4"),
         ({"recipe": {"epochs": 6}}, r"recipe\.epochs: 5 -> 6"),
         ({"recipe": {"model": {"tau": 3.0}}}, r"recipe\.model\.tau: 2\.0 -> 3\.0"),
         ({"recipe": {"early_stopping": {"patience": 3}}}, r"recipe\.early_stopping\.patience: nothing -> 3"),
@@ -282,6 +298,24 @@ def test_a_changed_setting_is_shown_and_refused_unless_accepted(tmp_path, change
     assert check_unchanged(again.study, space, "hash", 1, accept=False) == []
     assert differences(again.study, space_of(), "hash") != []
     close(again)
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        (SEARCH.replace("[Adam, SGD]", "[Adam, SGD, AdamW]"), ["optimizer", "'Adam', 'SGD'", "'AdamW'"]),
+        (SEARCH.replace("[5, 3]", "[5, 4]"), ["model.sizes", "[5, 3]", "[5, 4]"]),
+        (SEARCH.replace("low: 1e-4, high: 1e-1, log: true", "choices: [0.1]"), ["learning_rate", "[0.1]"]),
+    ],
+)
+@pytest.mark.parametrize("accept", [True, False])
+def test_other_choices_cannot_be_accepted_for_optuna_keeps_them(tmp_path, search, words, accept):
+    opened = make(tmp_path)
+    with pytest.raises(StudyChangedError) as caught:
+        check_unchanged(opened.study, space_of(search), "hash", 1, accept=accept)
+    assert all(word in str(caught.value) for word in [*words, "--study NEW"])
+    assert differences(opened.study, space_of(), "hash") == [], "a refusal must change nothing"
+    close(opened)
 
 
 def test_only_what_differs_is_shown(tmp_path):
@@ -427,6 +461,4 @@ def test_epoch_rows_are_a_table_of_their_own(tmp_path):
 
 
 def RDB_TABLES(opened: OpenStudy) -> list[str]:  # noqa: N802
-    import sqlalchemy
-
     return sqlalchemy.inspect(engine_of(opened.storage._backend)).get_table_names()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -39,10 +40,24 @@ class Expression:
         try:
             tree = ast.parse(self.text, mode="eval")
         except SyntaxError as error:
-            raise SearchSpaceError(f"not an expression: {error.msg}", place=self.place, value=self.text) from None
+            hint = "To compare, write '=='." if re.search(r"[^=!<>]=[^=]", self.text) else ""
+            raise SearchSpaceError(
+                f"not an expression: {error.msg.partition('.')[0]}", place=self.place, value=self.text, hint=hint
+            ) from None
+        self._check_functions(tree)
         names: list[str] = []
         _collect(tree.body, names)
         return names
+
+    def _check_functions(self, tree: ast.AST) -> None:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in FUNCTIONS:
+                raise SearchSpaceError(
+                    f"there is no function '{node.func.id}'",
+                    place=self.place,
+                    value=self.text,
+                    hint=did_you_mean(node.func.id, FUNCTIONS),
+                )
 
     def check_names(self, known: Mapping[str, Any] | set[str]) -> None:
         """Raise `SearchSpaceError` for a name that is not `known`."""

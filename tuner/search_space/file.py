@@ -12,7 +12,7 @@ from pydantic import Field
 
 from tuner.errors import SearchSpaceError, UsageError, did_you_mean
 from tuner.recipe import Count, Section, Seed, parse_section
-from tuner.search_space.yaml_file import read_yaml
+from tuner.search_space.yaml_file import near_hint, read_yaml
 
 SAMPLERS = ("grid", "random", "tpe", "gp", "cmaes", "qmc")
 PRUNERS = ("none", "median", "percentile", "hyperband", "asha", "patient", "threshold")
@@ -30,7 +30,7 @@ class Mode(Section):
 
     sampler: str = "tpe"
     sampler_kwargs: dict[str, Any] = {}
-    pruner: str = "none"
+    pruner: str | None = "none"
     pruner_kwargs: dict[str, Any] = {}
     trials: Count | None = None
     time: str | Annotated[float, Field(strict=True)] | None = None
@@ -53,6 +53,21 @@ class SpaceFile(Section):
     recipe: dict[str, Any] = {}
     modes: dict[str, Any] = {}
     expect: Expect = Expect()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the values of one mode are written: `file`, the mode's name, and keys given on the command line."""
+
+    file: str
+    mode: str
+    flags: frozenset[str] = frozenset()
+
+    def of(self, key: str) -> str:
+        """The place of a key of the mode, such as `sampler` or `search.learning_rate`."""
+        if key in self.flags:
+            return "--" + key.replace("_", "-")
+        return f"{self.file}: modes.{self.mode}.{key}" if self.mode else f"{self.file}: {key}"
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,8 @@ def find_target(argument: str, space: Path | None = None) -> Target:
     script, colon, function = argument.rpartition(":")
     if colon and script.endswith(".py"):
         _need_file(Path(script))
+        if not function:
+            raise UsageError("say which function, such as objective", place=script, hint=f"Give {script}:objective")
         beside = space or _beside(Path(script))
         file = read_space(beside) if beside else SpaceFile(task=argument, metric="value", direction="minimize")
         return Target(script, file, str(beside or argument), function)
@@ -127,14 +144,17 @@ def _target_of(place: Path) -> Target:
     if task.endswith(".py"):
         task = str(place.parent / task)
         _need_file(Path(task), f"{place}: task")
+    elif task not in spaces_in(bundled_folder()):
+        hint = did_you_mean(task, spaces_in(bundled_folder()))
+        raise SearchSpaceError(f"there is no task '{task}'", place=f"{place}: task", hint=hint)
     return Target(task, file, str(place), function or None)
 
 
 def _need_file(path: Path, place: str = "") -> None:
-    if path.is_file():
-        return
-    beside = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
-    raise UsageError(f"there is no file '{path}'", place=place, hint=did_you_mean(path.name, beside))
+    if path.is_dir():
+        raise UsageError("a folder, where a Python file is needed", place=place or str(path))
+    if not path.is_file():
+        raise UsageError(f"there is no file '{path}'", place=place, hint=near_hint(path))
 
 
 def _beside(script: Path) -> Path | None:
@@ -164,12 +184,12 @@ def read_mode(file: SpaceFile, name: str, place: str) -> Mode:
         raise SearchSpaceError(
             f"there is no mode '{name}'", place=f"{place}: modes", hint=did_you_mean(name, file.modes)
         )
-    where = f"{place}: modes.{name}"
-    mode = parse_section(Mode, file.modes[name] if file.modes[name] is not None else {}, where)
-    return _with_known_names(mode, where)
+    content = file.modes[name] if file.modes[name] is not None else {}
+    mode = parse_section(Mode, content, f"{place}: modes.{name}")
+    return _with_known_names(mode, Places(place, name))
 
 
-def override_mode(mode: Mode, changed: Mapping[str, Any]) -> Mode:
+def override_mode(mode: Mode, changed: Mapping[str, Any], places: Places) -> Mode:
     """The mode with keys from the command line; another sampler or pruner starts at its own defaults."""
     if not changed:
         return mode
@@ -177,13 +197,15 @@ def override_mode(mode: Mode, changed: Mapping[str, Any]) -> Mode:
     for kind in ("sampler", "pruner"):
         if changed.get(kind, getattr(mode, kind)) != getattr(mode, kind):
             written[f"{kind}_kwargs"] = {}
-    return _with_known_names(parse_section(Mode, written, "--"), "command line: --")
+    return _with_known_names(parse_section(Mode, written, "--"), places)
 
 
-def _with_known_names(mode: Mode, where: str) -> Mode:
+def _with_known_names(mode: Mode, places: Places) -> Mode:
     """The mode, its sampler and pruner checked by name; `null` is the pruner `none`."""
+    mode = mode.model_copy(update={"pruner": mode.pruner or "none"})
     for kind, given, valid in (("sampler", mode.sampler, SAMPLERS), ("pruner", mode.pruner, PRUNERS)):
         if given not in valid:
-            place = f"{where}{kind}" if where.endswith("--") else f"{where}.{kind}"
-            raise SearchSpaceError(f"there is no {kind} '{given}'", place=place, hint=did_you_mean(given, valid))
+            raise SearchSpaceError(
+                f"there is no {kind} '{given}'", place=places.of(kind), hint=did_you_mean(given, valid)
+            )
     return mode

@@ -43,7 +43,7 @@ class Parameter:
         """What Optuna stores for the recipe's value; the inverse of `decode`."""
         return value
 
-    def values(self) -> list[Any] | None:
+    def values(self) -> Sequence[Any] | None:
         """Every value in order, or None where there are infinitely many."""
         raise NotImplementedError
 
@@ -165,13 +165,13 @@ class IntRange(Parameter):
         """See `Parameter.suggest`."""
         return trial.suggest_int(self.path, self.low, self.high, step=self.step, log=self.log)
 
-    def values(self) -> list[Any]:
+    def values(self) -> Sequence[Any]:
         """See `Parameter.values`."""
-        return list(range(self.low, self.high + 1, self.step))
+        return range(self.low, self.high + 1, self.step)
 
     def contains(self, value: Any) -> bool:
         """See `Parameter.contains`."""
-        return isinstance(value, int) and value in range(self.low, self.high + 1, self.step)
+        return isinstance(value, int) and value in self.values()
 
     def nearest(self, value: Any) -> int:
         """See `Parameter.nearest`."""
@@ -190,6 +190,14 @@ class IntRange(Parameter):
 def is_number(value: object) -> bool:
     """Whether `value` is an int or a float (a bool is neither)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_finite(number: float) -> bool:
+    """Whether a number is one that a float can hold."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def parse_parameter(path: str, entry: object, kind: str | None, place: str) -> Parameter:
@@ -212,6 +220,8 @@ def parse_parameter(path: str, entry: object, kind: str | None, place: str) -> P
             value=given,
             hint=did_you_mean(given, TYPES),
         )
+    if given == "float" and kind == "int":
+        raise SearchSpaceError(f"{path} is a whole number", place=f"{place}.type", value=given)
     when = _parse_when(entry.get("when"), place)
     if "choices" in entry:
         extra = next((key for key in ("low", "high", "log", "step") if key in entry), None)
@@ -230,6 +240,9 @@ def _parse_when(entry: object, place: str) -> dict[str, tuple[Any, ...]]:
         raise SearchSpaceError(
             "is written {PARAMETER: VALUE} or {PARAMETER: [VALUE, ...]}", place=f"{place}.when", value=entry
         )
+    for path, allowed in entry.items():
+        if allowed == []:
+            raise SearchSpaceError("needs at least one value", place=f"{place}.when.{path}", value=allowed)
     return {str(path): tuple(allowed) if isinstance(allowed, list) else (allowed,) for path, allowed in entry.items()}
 
 
@@ -254,7 +267,7 @@ def _parse_range(
             raise SearchSpaceError(f"a range needs low and high; '{key}' is missing", place=place)
         if not is_number(entry[key]):
             raise SearchSpaceError("must be a number", place=f"{place}.{key}", value=entry[key])
-        if not math.isfinite(entry[key]):
+        if not is_finite(entry[key]):
             raise SearchSpaceError("must be finite", place=f"{place}.{key}", value=entry[key])
     low, high, step, log = entry["low"], entry["high"], entry.get("step"), entry.get("log", False)
     if not isinstance(log, bool):
@@ -263,8 +276,10 @@ def _parse_range(
         raise SearchSpaceError(f"low must not be above high, which is {high!r}", place=f"{place}.low", value=low)
     if log and low <= 0:
         raise SearchSpaceError("with log: true, low must be above 0", place=f"{place}.low", value=low)
-    if step is not None and (not is_number(step) or not math.isfinite(step) or step <= 0):
+    if step is not None and (not is_number(step) or not is_finite(step) or step <= 0):
         raise SearchSpaceError("must be a number above 0", place=f"{place}.step", value=step)
+    if step is not None and step > high - low > 0:
+        raise SearchSpaceError(f"is wider than the range from {low} to {high}", place=f"{place}.step", value=step)
     if log and step is not None:
         raise SearchSpaceError("log and step exclude each other", place=f"{place}.step", value=step)
     if kind == "categorical":

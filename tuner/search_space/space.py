@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 from tuner.errors import SearchSpaceError, UsageError, did_you_mean
 from tuner.recipe import Recipe, check_path, closed_sections, flatten, parse_recipe, value_type
 from tuner.search_space.expression import Expression
-from tuner.search_space.file import Expect, Mode, SpaceFile, Target, override_mode, read_mode
-from tuner.search_space.parameter import Parameter, Suggests, parse_parameter
+from tuner.search_space.file import Expect, Mode, Places, SpaceFile, Target, override_mode, read_mode
+from tuner.search_space.parameter import IntRange, Parameter, Suggests, parse_parameter
 from tuner.search_space.settings import parse_duration
 
 OBJECTIVE_TRIALS = 20
@@ -54,11 +55,17 @@ class SearchSpace:
     study_seed: int = 0
     function: str | None = None
     expect: Expect = field(default_factory=Expect)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def maximize(self) -> bool:
         """Whether higher is better."""
         return self.direction == "maximize"
+
+    def where(self, path: str) -> str:
+        """The place that says the value at `path`: the recipe, the mode, or the command line."""
+        section = path.partition(".")[0]
+        return self.origins.get(path) or self.origins.get(section) or f"{self.place}: recipe.{path}"
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
         """Ask an Optuna trial for every active parameter: recipe values by path."""
@@ -105,8 +112,7 @@ class SearchSpace:
         for parameter in self.parameters:
             if parameter.values() is None:
                 raise SearchSpaceError(
-                    "a grid needs finitely many values: give choices, or a step",
-                    place=f"{self.place}: {parameter.path}",
+                    "a grid needs finitely many values: give choices, or a step", place=self.where(parameter.path)
                 )
         fixed = self.recipe.flat()
         for values in self._branches({}, 0, fixed):
@@ -124,17 +130,26 @@ class SearchSpace:
         for value in parameter.values() or []:
             yield from self._branches({**values, parameter.path: value}, position + 1, fixed)
 
-    def size(self, limit: int = 1_000_000) -> int | None:
-        """The number of feasible combinations; None where it is infinite or above `limit`."""
-        if self.function or any(parameter.values() is None for parameter in self.parameters):
+    def size(self, limit: int = 10_000) -> int | None:
+        """The number of feasible combinations; None where it is infinite, or above `limit` and hard to count."""
+        lists = [parameter.values() for parameter in self.parameters]
+        if self.function or any(values is None for values in lists):
             return None
-        counted = sum(1 for _ in itertools.islice(self.combinations(), limit + 1))
-        return None if counted > limit else counted
+        if not self.constraints and not any(parameter.when for parameter in self.parameters):
+            return math.prod(len(values) for values in lists if values is not None)
+        branches = list(itertools.islice(self._branches({}, 0, self.recipe.flat()), limit + 1))
+        if len(branches) > limit:
+            return None
+        if not self.constraints:
+            return len(branches)
+        return sum(self.recipe_for(values)[1] is None for values in branches)
 
     def most_epochs(self) -> int:
         """The most epochs that any recipe of this space asks for."""
         searched = next((entry for entry in self.parameters if entry.path == "epochs"), None)
-        return max(searched.values() or [self.recipe.epochs]) if searched else self.recipe.epochs
+        if isinstance(searched, IntRange):
+            return searched.high
+        return max(searched.values() or [1]) if searched else self.recipe.epochs
 
     def searched(self, section: str) -> list[str]:
         """The searched paths that are `section` or lie within it."""
@@ -184,16 +199,16 @@ def build_space(
     replace keys of the mode (`sampler`, `trials`, ...; None leaves the mode's own).
     Raises `SearchSpaceError` at the first thing that cannot be.
     """
-    where = f"{target.place}: modes.{mode_name}"
+    changed = {key: value for key, value in overrides.items() if value is not None}
+    places = Places(target.place, mode_name, frozenset(changed))
     missing = target.function is not None and mode_name not in target.file.modes
     mode = Mode() if missing else read_mode(target.file, mode_name, target.place)
-    changed = {key: value for key, value in overrides.items() if value is not None}
-    mode = override_mode(mode, changed)
+    mode = override_mode(mode, changed, places)
     if target.function:
-        _check_objective_mode(mode, settings, where)
+        _check_objective_mode(mode, settings, places)
     elif mode.sampler != "grid" and mode.trials is None and mode.time is None:
-        raise SearchSpaceError("a mode needs a budget: give trials or time", place=where)
-    space = _space_of(target, mode, mode_name, where)
+        raise SearchSpaceError("a mode needs a budget: give trials or time", place=f"{target.place}: modes.{mode_name}")
+    space = _space_of(target, mode, places)
     space = fix(space, settings or {}, "--set")
     check_names(space)
     if space.sampler == "grid":
@@ -205,55 +220,64 @@ def plain_space(target: Target, settings: Mapping[str, Any] | None = None) -> Se
     """A target's recipe with nothing searched; `settings` replace its values."""
     if target.function:
         raise UsageError("an objective function has no recipe to train", value=f"{target.task}:{target.function}")
-    space = _space_of(target, Mode(trials=1), "train", target.place)
+    space = _space_of(target, Mode(trials=1), Places(target.place, ""))
     return fix(space, settings or {}, "--set")
 
 
-def _space_of(target: Target, mode: Mode, mode_name: str, where: str) -> SearchSpace:
+def _space_of(target: Target, mode: Mode, places: Places) -> SearchSpace:
     file, place = target.file, target.place
-    base = _base_recipe(file, mode, place, where)
-    parameters = _parameters(mode, base, where)
-    _check_conditions(parameters, base, where)
-    constraints = (Expression.parse(text, f"{where}.constraints[{i}]") for i, text in enumerate(mode.constraints))
+    base = _base_recipe(file, mode, places)
+    parameters = _parameters(mode, base, places)
+    _check_conditions(parameters, base, places)
+    constraints = (Expression.parse(text, places.of(f"constraints[{i}]")) for i, text in enumerate(mode.constraints))
     return SearchSpace(
         task=target.task,
         name=target.name,
-        mode=mode_name,
+        mode=places.mode or "train",
         metric=file.metric,
-        direction=file.direction or _direction(file.metric, place),
+        direction=file.direction or _direction(file.metric),
         value=file.value,
         recipe=base,
         place=place,
-        parameters=_in_order(parameters, where),
-        derived=_derived(mode, where),
+        parameters=_in_order(parameters, places),
+        derived=_derived(mode, places),
         constraints=tuple(constraints),
         sampler=mode.sampler,
         sampler_kwargs=mode.sampler_kwargs,
-        pruner=mode.pruner,
+        pruner=mode.pruner or "none",
         pruner_kwargs=mode.pruner_kwargs,
-        budget=_budget(mode, target, where),
+        budget=_budget(mode, target, places),
         parallel=mode.parallel,
         study_seed=mode.study_seed,
         function=target.function,
         expect=file.expect,
+        origins=_origins(mode, places),
     )
 
 
-def _check_objective_mode(mode: Mode, settings: Mapping[str, Any] | None, where: str) -> None:
+def _origins(mode: Mode, places: Places) -> dict[str, str]:
+    """The place of every recipe value that the mode says, and of the mode's own keys."""
+    found = {path: places.of(f"recipe.{path}") for path in [*mode.recipe, *flatten(mode.recipe)]}
+    found |= {path: places.of(f"search.{path}") for path in mode.search}
+    found |= {path: places.of(f"derived.{path}") for path in mode.derived}
+    return found | {key: places.of(key) for key in ("sampler_kwargs", "pruner_kwargs")}
+
+
+def _check_objective_mode(mode: Mode, settings: Mapping[str, Any] | None, places: Places) -> None:
     """An objective function brings its own search space, and runs one trial at a time."""
     for key in ("search", "derived", "constraints", "recipe"):
         if getattr(mode, key):
-            raise SearchSpaceError("an objective function suggests its own values", place=f"{where}.{key}")
+            raise SearchSpaceError("an objective function suggests its own values", place=places.of(key))
     if mode.parallel > 1:
         raise SearchSpaceError(
-            "an objective function runs one trial at a time", place=f"{where}.parallel", value=mode.parallel
+            "an objective function runs one trial at a time", place=places.of("parallel"), value=mode.parallel
         )
     if mode.sampler == "grid":
         raise SearchSpaceError(
-            "an objective function suggests its own values: no grid is known", place=f"{where}.sampler"
+            "an objective function suggests its own values: no grid is known", place=places.of("sampler")
         )
     if settings:
-        raise UsageError("--set needs a task; an objective function has no recipe", value=dict(settings))
+        raise UsageError("an objective function has no recipe", place="--set", value=dict(settings))
 
 
 def fix(space: SearchSpace, settings: Mapping[str, Any], place: str) -> SearchSpace:
@@ -268,31 +292,31 @@ def fix(space: SearchSpace, settings: Mapping[str, Any], place: str) -> SearchSp
     return replace(
         space,
         recipe=space.recipe.with_values(values, place),
+        origins={**space.origins, **{path: f"{place} {path}" for path in values}},
         parameters=tuple(entry for entry in space.parameters if entry.path not in values),
         derived={path: entry for path, entry in space.derived.items() if path not in values},
     )
 
 
-def _base_recipe(file: SpaceFile, mode: Mode, place: str, where: str) -> Recipe:
-    base = parse_recipe(file.recipe, f"{place}: recipe")
+def _base_recipe(file: SpaceFile, mode: Mode, places: Places) -> Recipe:
+    base = parse_recipe(file.recipe, f"{places.file}: recipe")
     for path, value in flatten(mode.recipe).items():
-        base = base.with_values({path: value}, f"{where}.recipe")
+        base = base.with_values({path: value}, places.of("recipe"))
     return base
 
 
-def _direction(metric: str, place: str) -> str:
+def _direction(metric: str) -> str:
+    """The direction that a metric's name says, or "" (see `resolve`, which knows whether there is such a metric)."""
     if "loss" in metric or "error" in metric:
         return "minimize"
-    if "accuracy" in metric:
-        return "maximize"
-    raise SearchSpaceError("say direction: minimize or maximize", place=f"{place}: direction", value=metric)
+    return "maximize" if "accuracy" in metric else ""
 
 
-def _parameters(mode: Mode, base: Recipe, where: str) -> dict[str, Parameter]:
+def _parameters(mode: Mode, base: Recipe, places: Places) -> dict[str, Parameter]:
     fixed = base.flat()
     found: dict[str, Parameter] = {}
     for path, entry in mode.search.items():
-        place = f"{where}.search.{path}"
+        place = places.of(f"search.{path}")
         check_path(path, place)
         if path in closed_sections() or ("." not in path and isinstance(getattr(base, path), dict)):
             raise SearchSpaceError("search one of its values: SECTION.NAME", place=place, value=entry)
@@ -302,7 +326,7 @@ def _parameters(mode: Mode, base: Recipe, where: str) -> dict[str, Parameter]:
     if "loss" in found and (base.loss_weights or any(path.startswith("loss_weights.") for path in found)):
         raise SearchSpaceError(
             "`loss: NAME` is short for `loss_weights: {NAME: 1}`: search one of the two",
-            place=f"{where}.search.loss",
+            place=places.of("search.loss"),
         )
     return found
 
@@ -323,11 +347,11 @@ def _check_values(parameter: Parameter, base: Recipe, place: str) -> None:
             raise SearchSpaceError(error.rule, place=f"{place}.{key}", value=value, hint=error.hint) from None
 
 
-def _check_conditions(parameters: Mapping[str, Parameter], base: Recipe, where: str) -> None:
+def _check_conditions(parameters: Mapping[str, Parameter], base: Recipe, places: Places) -> None:
     fixed = base.flat()
     for parameter in parameters.values():
         for path, allowed in parameter.when.items():
-            place = f"{where}.search.{parameter.path}.when.{path}"
+            place = places.of(f"search.{parameter.path}.when.{path}")
             parent = parameters.get(path)
             if parent is None:
                 if path not in fixed and not path.startswith(("model.", "data.")):
@@ -347,7 +371,7 @@ def _check_conditions(parameters: Mapping[str, Parameter], base: Recipe, where: 
                     )
 
 
-def _in_order(parameters: Mapping[str, Parameter], where: str) -> tuple[Parameter, ...]:
+def _in_order(parameters: Mapping[str, Parameter], places: Places) -> tuple[Parameter, ...]:
     """Parameters so that each stands behind those its conditions name; otherwise as written."""
     placed: dict[str, Parameter] = {}
     waiting = dict(parameters)
@@ -359,7 +383,7 @@ def _in_order(parameters: Mapping[str, Parameter], where: str) -> tuple[Paramete
             )
             raise SearchSpaceError(
                 "conditions refer to each other in a circle: " + " -> ".join(circle),
-                place=f"{where}.search.{circle[0]}.when",
+                place=places.of(f"search.{circle[0]}.when"),
             )
         placed[ready[0]] = waiting.pop(ready[0])
     return tuple(placed.values())
@@ -373,11 +397,11 @@ def _circle(needs: Mapping[str, list[str]]) -> list[str]:
     return trail[trail.index(trail[-1]) :]
 
 
-def _derived(mode: Mode, where: str) -> dict[str, Expression]:
+def _derived(mode: Mode, places: Places) -> dict[str, Expression]:
     """Derived values in an order in which each needs only earlier ones."""
-    written = {path: Expression.parse(text, f"{where}.derived.{path}") for path, text in mode.derived.items()}
+    written = {path: Expression.parse(text, places.of(f"derived.{path}")) for path, text in mode.derived.items()}
     for path in written:
-        place = f"{where}.derived.{path}"
+        place = places.of(f"derived.{path}")
         check_path(path, place)
         if path in mode.search:
             raise SearchSpaceError("a value is either searched or derived", place=place)
@@ -391,7 +415,7 @@ def _derived(mode: Mode, where: str) -> dict[str, Expression]:
             )
             raise SearchSpaceError(
                 "derived values need each other in a circle: " + " -> ".join(circle),
-                place=f"{where}.derived.{circle[0]}",
+                place=places.of(f"derived.{circle[0]}"),
             )
         placed[ready[0]] = waiting.pop(ready[0])
     return placed
@@ -409,8 +433,8 @@ def check_names(space: SearchSpace, task_known: bool = False) -> None:
                 expression.check_names(known)
 
 
-def _budget(mode: Mode, target: Target, where: str) -> Budget:
-    seconds = None if mode.time is None else parse_duration(mode.time, f"{where}.time")
+def _budget(mode: Mode, target: Target, places: Places) -> Budget:
+    seconds = None if mode.time is None else parse_duration(mode.time, places.of("time"))
     trials = mode.trials
     if target.function and trials is None and seconds is None:
         trials = OBJECTIVE_TRIALS

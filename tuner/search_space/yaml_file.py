@@ -48,6 +48,16 @@ def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
 
 
+def near_hint(path: Path) -> str:
+    """A hint for a missing file: its nearest neighbour of the same kind, or the folder that was meant."""
+    if path.parent.is_dir():
+        return did_you_mean(path.name, [entry.name for entry in path.parent.glob(f"*{path.suffix}") if entry.is_file()])
+    missing = path.parent
+    while not missing.parent.is_dir():
+        missing = missing.parent
+    return did_you_mean(missing.name, [entry.name for entry in missing.parent.iterdir() if entry.is_dir()])
+
+
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
@@ -59,8 +69,7 @@ def read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        beside = [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise SearchSpaceError("there is no such file", place=str(path), hint=did_you_mean(path.name, beside)) from None
+        raise SearchSpaceError("there is no such file", place=str(path), hint=near_hint(path)) from None
     except UnicodeDecodeError:
         raise SearchSpaceError("not a text file, where YAML is needed", place=str(path)) from None
     except OSError as error:
