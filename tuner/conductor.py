@@ -22,7 +22,6 @@ from tuner.proposing.proposal import COUNTABLE_COMBINATIONS, Proposal, Proposer
 from tuner.proposing.pruners import build_pruner
 from tuner.proposing.samplers import build_sampler
 from tuner.search_space.space import SearchSpace
-from tuner.seeds import seed_for
 from tuner.signals import Interrupts
 from tuner.storage.epochs import EpochRow
 from tuner.storage.studies import OpenStudy
@@ -231,8 +230,8 @@ class Conductor:
 
     def _seed_sampler(self, number: int) -> None:
         """Give the study the sampler of trial `number`, which an objective function draws from as it runs."""
-        seed = seed_for("ask", self.space.study_seed, number, 0)
-        self.study.sampler = build_sampler(self.space.sampler, self.space.sampler_kwargs, seed)
+        space = self.space
+        self.study.sampler = build_sampler(space.sampler, space.sampler_kwargs, space.study_seed, number)
 
     def _begin_objective(self, trial: optuna.Trial, restarted: bool = False) -> None:
         assert self.start_objective is not None

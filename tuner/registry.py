@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,26 +60,24 @@ def load_file(path: Path) -> ModuleType:
         sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        line = _line_in(error, path)
         raise TaskError(
-            f"the file fails while it is imported: {type(error).__name__}: {error}",
-            place=f"{path}:{line}" if line else str(path),
+            f"the file fails while it is imported: {type(error).__name__}: {error}", place=place_of(error, path)
         ) from error
     return module
 
 
-def _line_in(error: BaseException, path: Path) -> int | None:
-    """The last line of `path` that the error passed through."""
-    if isinstance(error, SyntaxError):
-        return error.lineno
+def place_of(error: BaseException, path: Path) -> str:
+    """`path:line` of the last line of the file `path` that an exception passed through, or `path`."""
     line, trace = None, error.__traceback__
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).resolve() == path.resolve():
+        line = error.lineno
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
+        if Path(trace.tb_frame.f_code.co_filename).resolve() == path.resolve():
             line = trace.tb_lineno
         trace = trace.tb_next
-    return line
+    return f"{path}:{line}" if line else str(path)
 
 
 def class_in(module: ModuleType, base: type[Any], path: Path) -> type[Any]:
@@ -94,7 +92,11 @@ def class_in(module: ModuleType, base: type[Any], path: Path) -> type[Any]:
     ]
     if len(found) != 1:
         names = ", ".join(entry.__name__ for entry in found) or "none"
-        raise TaskError(f"the file must define exactly one subclass of {base.__name__}; found {names}", place=str(path))
+        function = callable(getattr(module, "objective", None)) and not found
+        hint = f"To run its Optuna objective, give {path}:objective" if function else ""
+        raise TaskError(
+            f"the file must define exactly one subclass of {base.__name__}; found {names}", place=str(path), hint=hint
+        )
     return found[0]
 
 
@@ -112,10 +114,13 @@ def source_hash(path: Path) -> str:
     return hashlib.sha256(path.read_text(encoding="utf-8").replace("\r\n", "\n").encode()).hexdigest()
 
 
-def check_arguments(function: Any, given: Iterable[str], place: str, reserved: Mapping[str, str] | None = None) -> None:
+def check_arguments(
+    function: Any, given: Iterable[str], where: Callable[[str], str], reserved: Mapping[str, str] | None = None
+) -> None:
     """Raise `UsageError` for a keyword that `function` does not take, or a required one left out.
 
-    `reserved` maps keywords that are set elsewhere to where: those may not be given here.
+    `where` gives the place of a keyword. `reserved` maps keywords that are set elsewhere to where: those may
+    not be given here.
     """
     reserved = reserved or {}
     parameters = {
@@ -127,12 +132,11 @@ def check_arguments(function: Any, given: Iterable[str], place: str, reserved: M
     given = list(given)
     for name in given:
         if name in reserved and name in parameters:
-            raise UsageError(f"'{name}' is set by {reserved[name]}", place=f"{place}.{name}")
+            raise UsageError(f"'{name}' is set by {reserved[name]}", place=where(name))
         if name not in parameters:
             hint = did_you_mean(name, free)
-            listed = "" if hint.startswith("Valid:") else " Valid: " + ", ".join(free)
-            owner = getattr(function, "__name__", str(function))
-            raise UsageError(f"{owner} has no option '{name}'", place=f"{place}.{name}", hint=hint + listed)
+            listed = "" if hint.startswith("Valid:") or not free else " Valid: " + ", ".join(free)
+            raise UsageError(f"{function.__name__} has no option '{name}'", place=where(name), hint=hint + listed)
     for name in free:
         if parameters[name].default is inspect.Parameter.empty and name not in given:
-            raise UsageError(f"{function.__name__} needs '{name}'", place=f"{place}.{name}")
+            raise UsageError(f"{function.__name__} needs '{name}'", place=where(name))

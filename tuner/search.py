@@ -14,7 +14,7 @@ from tuner.conductor import Conductor, score_of
 from tuner.errors import InterruptedRunError, UsageError, did_you_mean
 from tuner.events import Emit, Note, StudyEnded, StudyOpened
 from tuner.objective import ObjectiveRun, goal_of
-from tuner.proposing.proposal import Proposal, check_enqueued, enqueue
+from tuner.proposing.proposal import Proposal, check_enqueued, encoded, enqueue
 from tuner.proposing.pruners import check_pruner
 from tuner.proposing.samplers import check_sampler
 from tuner.registry import function_in, load_file, source_hash
@@ -64,9 +64,8 @@ def prepare(request: SearchRequest) -> Prepared:
     """Check everything that can be checked before the first trial; `UsageError` at the first problem."""
     target = _directed(find_target(request.target, request.space_file), request.direction)
     space = build_space(target, request.mode, request.settings, **request.overrides)
-    where = f"{space.place}: modes.{space.mode}"
-    check_sampler(space.sampler, space.sampler_kwargs, where)
-    check_pruner(space.pruner, space.pruner_kwargs, where)
+    check_sampler(space.sampler, space.sampler_kwargs, space.where("sampler_kwargs"))
+    check_pruner(space.pruner, space.pruner_kwargs, space.where("pruner_kwargs"))
     if space.function is not None:
         path = Path(space.task)
         function_in(load_file(path), space.function, path)
@@ -94,6 +93,8 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
     Raises `UsageError` before anything is written, `StorageError`, `SearchStoppedError`, and
     `InterruptedRunError` on a signal, with everything recorded kept.
     """
+    if request.studies.exists() and not request.studies.is_dir():
+        raise UsageError("not a folder", place="--studies", value=str(request.studies))
     with Interrupts() as interrupts, interrupts.at_once():
         keep, device = Keep.parse(request.keep), pick_device(request.device)
         prepared = prepare(request)
@@ -101,7 +102,7 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
         name = request.study or f"{space.name}-{space.mode}"
         queue = _queue(request, space)
         studies = Studies(request.studies)
-        database = studies.database(name)
+        database = studies.database(name, "--study")
         with explained(database), owned(studies.lock(name), name), interrupts.at_safe_points():
             opened = _open(studies, name, prepared, request, queue, emit)
             _announce(opened, space, str(device), emit)
@@ -159,7 +160,7 @@ def _open(
     if request.enqueue is not None:
         known = [trial.system_attrs.get("fixed_params") for trial in opened.study.get_trials(deepcopy=False)]
         for values, origin in queue:
-            if origin != "default recipe" and values not in known:
+            if origin != "default recipe" and encoded(space, values) not in known:
                 enqueue(opened.study, space, values, origin)
     return opened
 

@@ -66,8 +66,7 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
         space, probe = resolve(space, task)
         recipe, _ = space.recipe_for({})
         folder = request.out or _free_folder(request.studies, f"{space.name}-train")
-        if folder.exists() and any(folder.iterdir()):
-            raise UsageError("the folder is not empty", place=f"--out {folder}")
+        refuse_used(folder)
         trainer = Trainer(task, goal_of(space), probe.terms, pick_device(request.device), interrupts.check)
         run = trainer.start(recipe)
         emit(Note(f"training {space.task} for {recipe.epochs} epochs on {run.device}"))
@@ -87,12 +86,20 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
         return Trained(folder, space.metric, result.value, result.reason, result.epochs_done, gap)
 
 
+def refuse_used(folder: Path) -> None:
+    """Raise `UsageError` for a folder that is a file or has something in it."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("not a folder", place="--out", value=str(folder))
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError("the folder is not empty", place="--out", value=str(folder))
+
+
 def _target(request: TrainRequest) -> Target:
     if request.study is None:
+        if request.trial is not None:
+            raise UsageError("goes with --from STUDY", place="--trial", value=request.trial)
         if request.target is None:
             raise UsageError("say what to train: a task, a recipe's file, or --from STUDY")
-        if request.trial is not None:
-            raise UsageError("--trial goes with --from STUDY", value=request.trial)
         return find_target(request.target)
     if request.target is not None:
         raise UsageError("give a task or --from STUDY, not both", value=request.target)

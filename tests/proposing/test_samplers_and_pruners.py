@@ -39,7 +39,7 @@ def test_every_name_is_covered():
 @pytest.mark.parametrize("name", SAMPLER_CLASSES)
 def test_a_sampler_builds_with_its_defaults(name):
     check_sampler(name, {}, "space.yaml: modes.full")
-    assert isinstance(build_sampler(name, {}, seed=2**63 - 1), SAMPLER_CLASSES[name])
+    assert isinstance(build_sampler(name, {}, study_seed=2**63 - 1), SAMPLER_CLASSES[name])
 
 
 def test_the_grid_has_no_options():
@@ -93,7 +93,7 @@ def test_an_unknown_option_names_the_nearest(name, option, nearest):
 )
 def test_options_reach_the_sampler(name, options):
     check_sampler(name, options, "x")
-    assert isinstance(build_sampler(name, options, seed=1), SAMPLER_CLASSES[name])
+    assert isinstance(build_sampler(name, options, study_seed=1), SAMPLER_CLASSES[name])
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from tuner.errors import SearchSpaceError
-from tuner.registry import check_arguments, find
+from tuner.registry import check_arguments
 
 RESERVED = {"params": "the task's model", "lr": "the recipe's learning_rate"}
 
@@ -23,9 +23,9 @@ def names() -> dict[str, type[torch.optim.Optimizer]]:
     }
 
 
-def check(name: str, options: Iterable[str], place: str) -> None:
-    """Raise `UsageError` for an unknown optimizer or option; `place` is where `options` stand."""
-    check_arguments(find("optimizer", name, names(), place), options, place, RESERVED)
+def check(name: str, options: Iterable[str], where: Callable[[str], str]) -> None:
+    """Raise `UsageError` for an option that the optimizer does not take; `where` gives an option's place."""
+    check_arguments(names()[name], options, where, RESERVED)
 
 
 def default_learning_rate(name: str) -> float:
@@ -65,6 +65,7 @@ def parameter_groups(model: nn.Module, rate: float, multipliers: Mapping[str, fl
             raise SearchSpaceError(
                 "matches the name of no trainable parameter",
                 place=f"lr_multipliers.{key}",
+                value=key,
                 hint="The model has: " + ", ".join(trainable),
             )
     groups = []

@@ -15,12 +15,11 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.errors import SearchSpaceError, did_you_mean
+from tuner.errors import SearchSpaceError, did_you_mean, shorten
 from tuner.proposing.draft import Draft
 from tuner.proposing.samplers import build_sampler
 from tuner.recipe import Recipe, flatten, parse_recipe
 from tuner.search_space.space import SearchSpace
-from tuner.seeds import seed_for
 
 ASK_AGAIN = 20
 """How often a proposal equal to an earlier one is asked again."""
@@ -74,7 +73,7 @@ class Proposer:
             values = self._next_cell()
             return None if values is None else self._written(trial or self._new_trial(), values)
         trial = trial or self._new_trial()
-        return self._written(trial, self._sample(trial))
+        return self._written(trial, *self._sample(trial))
 
     def again(self, trial: FrozenTrial) -> Proposal:
         """The whole proposal that a trial was started with."""
@@ -96,23 +95,21 @@ class Proposer:
 
     def _new_trial(self) -> FrozenTrial:
         """A new trial's row, RUNNING: the next in the queue, or one of its own."""
-        self._set_sampler("random", {}, 0)
+        self.study.sampler = build_sampler("random", {})
         return self.storage.get_trial(self.study.ask()._trial_id)
 
-    def _set_sampler(self, name: str, options: Mapping[str, Any], seed: int) -> None:
-        self.study.sampler = build_sampler(name, options, seed)
-
-    def _sample(self, trial: FrozenTrial) -> dict[str, Any]:
+    def _sample(self, trial: FrozenTrial) -> tuple[dict[str, Any], Draft]:
         """Ask the sampler until its values make a new recipe, `ASK_AGAIN` times more at most."""
-        values: dict[str, Any] = {}
         for attempt in range(1 + ASK_AGAIN):
-            seed = seed_for("ask", self.space.study_seed, trial.number, attempt)
-            self._set_sampler(self.space.sampler, self.space.sampler_kwargs, seed)
-            values = self.space.suggest(Draft(self.study, trial._trial_id))
+            self.study.sampler = build_sampler(
+                self.space.sampler, self.space.sampler_kwargs, self.space.study_seed, trial.number, attempt
+            )
+            draft = Draft(self.study, trial._trial_id)
+            values = self.space.suggest(draft)
             recipe, _ = self.space.recipe_for(values)
             if _key(recipe.model_dump()) not in self._numbers or "enqueued" in trial.user_attrs:
                 break
-        return values
+        return values, draft
 
     def _next_cell(self) -> dict[str, Any] | None:
         """The first cell of the grid that no trial has."""
@@ -124,17 +121,19 @@ class Proposer:
                 return values
         return None
 
-    def _written(self, trial: FrozenTrial, values: Mapping[str, Any]) -> Proposal:
+    def _written(self, trial: FrozenTrial, values: Mapping[str, Any], sampled: Draft | None = None) -> Proposal:
         """Write the proposal: its values first, so that a crash changes nothing of it, and the recipe last."""
         recipe, violated = self.space.recipe_for(values)
         key = _key(recipe.model_dump())
         earlier = self._numbers.get(key)
         write, trial_id = self.storage.set_trial_user_attr, trial._trial_id
+        if sampled is not None:
+            sampled.keep_attributes()
         write(trial_id, "values", dict(values))
-        self._set_sampler("random", {}, 0)
+        self.study.sampler = build_sampler("random", {})
         draft = Draft(self.study, trial_id, told=encoded(self.space, values))
         self.space.suggest(draft)
-        draft.keep()
+        draft.keep_parameters()
         if violated:
             write(trial_id, "infeasible", violated)
             self._infeasible.add(key)
@@ -183,7 +182,10 @@ def _checked_entry(space: SearchSpace, entry: object, place: str) -> dict[str, A
                 f"'{path}' is not searched", place=place, value=value, hint=did_you_mean(path, searched)
             )
         if not searched[path].contains(value):
-            raise SearchSpaceError("out of the searched range", place=f"{place}.{path}", value=value)
+            searched_as = shorten({k: v for k, v in searched[path].describe().items() if k != "when"}, 100)
+            raise SearchSpaceError(
+                "out of the searched range", place=f"{place}.{path}", value=value, hint=f"Searched as {searched_as}"
+            )
         wanted[path] = value
     return space.nearest_values(space.recipe.with_values(wanted, place))[0]
 

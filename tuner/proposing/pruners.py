@@ -19,7 +19,7 @@ from optuna.pruners import (
 )
 
 from tuner.errors import SearchSpaceError, UsageError, did_you_mean
-from tuner.registry import check_arguments
+from tuner.proposing.options import check_options
 
 CLASSES: dict[str, type[BasePruner]] = {
     "none": NopPruner,
@@ -41,8 +41,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 def check_pruner(name: str, options: Mapping[str, Any], place: str) -> None:
     """Raise `SearchSpaceError` for options that the pruner does not take or refuses."""
-    place = f"{place}.pruner_kwargs"
-    check_arguments(CLASSES[name], {**DEFAULTS.get(name, {}), **options}, place)
+    check_options(CLASSES[name], {**DEFAULTS.get(name, {}), **options}, place, {})
+    for option, least in (("reduction_factor", 2), ("min_resource", 1)):
+        if isinstance(options.get(option), int) and options[option] < least:
+            raise SearchSpaceError(f"must be at least {least}", place=f"{place}.{option}", value=options[option])
     wrapped = options.get("wrapped_pruner")
     if wrapped is not None and (wrapped not in CLASSES or wrapped == "patient"):
         hint = did_you_mean(wrapped, [entry for entry in CLASSES if entry != "patient"])

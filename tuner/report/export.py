@@ -59,6 +59,8 @@ def export_trial(opened: OpenStudy, number: int | None, out: Path | None, force:
     folder = out or Path(f"{opened.study.study_name}-trial-{trial.number}")
     recipe, weights = folder / "recipe.yaml", folder / "weights.safetensors"
     text, kept = recipe_text(opened, trial), kept_weights(opened, trial)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("not a folder", place="--out", value=str(folder))
     for path in (recipe, weights):
         if path.exists() and not force:
             raise UsageError("the file is there already", place=str(path), hint="Give --force to overwrite it.")

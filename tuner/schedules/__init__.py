@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch.optim import lr_scheduler
 
-from tuner.errors import SearchSpaceError
 from tuner.recipe import SchedulerConfigs
-from tuner.registry import check_arguments, find
+from tuner.registry import check_arguments
 
 RESERVED = {"optimizer": "the recipe's optimizer", "last_epoch": "the run itself"}
 COMPOSED = ("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler")
@@ -29,12 +28,10 @@ def names() -> dict[str, type[Any]]:
     }
 
 
-def check(name: str, options: Iterable[str], place: str) -> None:
-    """Raise `UsageError` for an unknown scheduler or option; `place` is where `options` stand."""
-    if name in COMPOSED:
-        raise SearchSpaceError(f"{name} is built from functions or other schedulers", place=place)
-    entry = find("scheduler", name, names(), place)
-    check_arguments(entry, {*options, *_lengths(name, 1)}, place, RESERVED)
+def check(name: str, options: Iterable[str], where: Callable[[str], str]) -> None:
+    """Raise `UsageError` for an option that the scheduler does not take; `where` gives an option's place."""
+    given = list(options)
+    check_arguments(names()[name], [*given, *(key for key in _lengths(name, 1) if key not in given)], where, RESERVED)
 
 
 def is_plateau(name: str | None) -> bool:

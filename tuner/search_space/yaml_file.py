@@ -51,7 +51,14 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
 def near_hint(path: Path) -> str:
     """A hint for a missing file: its nearest neighbour of the same kind, or the folder that was meant."""
     if path.parent.is_dir():
-        return did_you_mean(path.name, [entry.name for entry in path.parent.glob(f"*{path.suffix}") if entry.is_file()])
+        return did_you_mean(
+            path.name,
+            [
+                entry.name
+                for entry in path.parent.glob("*.y*ml" if path.suffix in (".yaml", ".yml") else f"*{path.suffix}")
+                if entry.is_file()
+            ],
+        )
     missing = path.parent
     while not missing.parent.is_dir():
         missing = missing.parent

@@ -38,10 +38,10 @@ class Studies:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def database(self, name: str) -> Path:
+    def database(self, name: str, place: str = "") -> Path:
         """The study's SQLite file; `UsageError` for a name that makes no file."""
         if not _NAME.fullmatch(name) or name.endswith(".db"):
-            raise UsageError("a study's name is made of letters, digits, '.', '_' and '-'", place="--study", value=name)
+            raise UsageError("a study's name is made of letters, digits, '.', '_' and '-'", place=place, value=name)
         return self.folder / f"{name}.db"
 
     def lock(self, name: str) -> Path:
@@ -66,7 +66,7 @@ class Studies:
         path = Path(name) if name.endswith(".db") else self.database(name)
         if not path.is_file():
             raise StudyNotFoundError(
-                f"there is no study '{name}' in {self.folder}", hint=did_you_mean(name, self.names())
+                f"there is no study '{name}' in {self.folder}", hint=did_you_mean(path.stem, self.names())
             )
         with explained(path):
             storage = connect(path)

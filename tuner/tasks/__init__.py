@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from tuner.registry import class_in, find, load_file, shelf
+from tuner.errors import TaskError
+from tuner.registry import class_in, find, load_file, place_of, shelf
 from tuner.tasks.base import Batch, Data, Mean, Samples, Task
 
 __all__ = ["Batch", "Data", "Mean", "Samples", "Task", "bundled", "load_task", "task_source"]
@@ -22,11 +23,14 @@ def load_task(reference: str) -> Task:
     Raises `UsageError` with the nearest name, `TaskError` for a file that cannot be used.
     """
     if not reference.endswith(".py"):
-        found: type[Task] = find("task", reference, bundled())
-    else:
-        path = Path(reference)
-        found = class_in(load_file(path), Task, path)
-    return found()
+        entry: type[Task] = find("task", reference, bundled())
+        return entry()
+    path = Path(reference)
+    found: type[Task] = class_in(load_file(path), Task, path)
+    try:
+        return found()
+    except Exception as error:
+        raise TaskError(f"{found.__name__}() fails: {error}", place=place_of(error, path)) from error
 
 
 def task_source(task: Task) -> Path:

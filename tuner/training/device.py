@@ -21,7 +21,8 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
     kind, _, number = name.partition(":")
     if kind not in present or (number and not number.isdigit()):
-        raise UsageError(f"there is no device '{name}'", place="--device", hint=did_you_mean(name, ["auto", *present]))
+        hint = "Did you mean 'cuda'?" if kind == "gpu" else did_you_mean(name, ["auto", *present])
+        raise UsageError(f"there is no device '{name}'", place="--device", hint=hint)
     if not present[kind] or (kind == "cuda" and int(number or 0) >= torch.cuda.device_count()):
         here = ", ".join(entry for entry, there in present.items() if there)
         raise UsageError(f"this machine has no device '{name}'", place="--device", hint=f"It has: {here}")
