@@ -88,11 +88,11 @@ class DivergedError(ArithmeticError):
 
 def below(place: str, path: str) -> str:
     """The place of `path` within `place`: `x.yaml: a`, `x.yaml: a.b`, `--set a`, or `path` alone."""
-    if not place:
-        return path
+    if not place or not path:
+        return place or path
     if place.startswith("--") and " " not in place:
         return f"{place} {path}"
-    return f"{place}.{path}" if ": " in place or place.startswith("--") else f"{place}: {path}"
+    return f"{place}: {path}" if place.endswith((".yaml", ".yml")) else f"{place}.{path}"
 
 
 def shorten(value: object, width: int = 80) -> str:

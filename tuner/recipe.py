@@ -133,7 +133,9 @@ def set_path(nested: dict[str, Any], path: str, value: Any, place: str) -> None:
     section, _, name = path.partition(".")
     if name:
         before = nested.get(section)
-        nested[section] = {**(before if isinstance(before, Mapping) else {}), name: value}
+        if before is not None and not isinstance(before, Mapping):
+            raise SearchSpaceError("must be a mapping of names to values", place=below(place, section), value=before)
+        nested[section] = {**(before or {}), name: value}
     else:
         nested[section] = value
 
@@ -141,8 +143,9 @@ def set_path(nested: dict[str, Any], path: str, value: Any, place: str) -> None:
 def check_path(path: str, place: str) -> None:
     """Raise `SearchSpaceError` unless `path` is a recipe field or a name within one of its sections."""
     section, _, name = path.partition(".")
-    if section not in Recipe.model_fields or (path.endswith(".")):
-        raise SearchSpaceError(f"a recipe has no field '{path}'", place=place, hint=did_you_mean(path, known_paths()))
+    if section not in Recipe.model_fields or path.endswith("."):
+        hint = did_you_mean(section, Recipe.model_fields) if name else did_you_mean(path, known_paths())
+        raise SearchSpaceError(f"a recipe has no field '{path}'", place=place, hint=hint)
     if name and section not in OPEN_SECTIONS:
         fields = section_fields(section)
         if name not in fields:

@@ -64,8 +64,9 @@ def prepare(request: SearchRequest) -> Prepared:
     """Check everything that can be checked before the first trial; `UsageError` at the first problem."""
     target = _directed(find_target(request.target, request.space_file), request.direction)
     space = build_space(target, request.mode, request.settings, **request.overrides)
-    check_sampler(space.sampler, space.sampler_kwargs, space.where("sampler_kwargs"))
-    check_pruner(space.pruner, space.pruner_kwargs, space.where("pruner_kwargs"))
+    where = f"{space.place}: modes.{space.mode}"
+    check_sampler(space.sampler, space.sampler_kwargs, where)
+    check_pruner(space.pruner, space.pruner_kwargs, where)
     if space.function is not None:
         path = Path(space.task)
         function_in(load_file(path), space.function, path)
@@ -102,7 +103,7 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
         name = request.study or f"{space.name}-{space.mode}"
         queue = _queue(request, space)
         studies = Studies(request.studies)
-        database = studies.database(name, "--study")
+        database = studies.database(name)
         with explained(database), owned(studies.lock(name), name), interrupts.at_safe_points():
             opened = _open(studies, name, prepared, request, queue, emit)
             _announce(opened, space, str(device), emit)

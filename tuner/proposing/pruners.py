@@ -41,6 +41,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 def check_pruner(name: str, options: Mapping[str, Any], place: str) -> None:
     """Raise `SearchSpaceError` for options that the pruner does not take or refuses."""
+    place = f"{place}.pruner_kwargs"
     check_options(CLASSES[name], {**DEFAULTS.get(name, {}), **options}, place, {})
     for option, least in (("reduction_factor", 2), ("min_resource", 1)):
         if isinstance(options.get(option), int) and options[option] < least:

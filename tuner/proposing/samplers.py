@@ -43,6 +43,7 @@ RESERVED = {
 
 def check_sampler(name: str, options: Mapping[str, Any], place: str) -> None:
     """Raise `SearchSpaceError` for options that the sampler does not take or refuses."""
+    place = f"{place}.sampler_kwargs"
     if name == "grid":
         if options:
             first = next(iter(options))

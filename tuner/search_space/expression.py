@@ -12,6 +12,9 @@ from typing import Any
 
 from tuner.errors import SearchSpaceError, did_you_mean
 
+LONGEST = 1_000
+"""Characters that an expression may have."""
+
 FUNCTIONS = {
     "min": min, "max": max, "abs": abs, "round": round, "int": int, "float": float,
     "sqrt": math.sqrt, "log": math.log, "log2": math.log2, "log10": math.log10, "exp": math.exp,
@@ -37,13 +40,14 @@ class Expression:
 
     def names(self) -> list[str]:
         """The dotted names in it, in order, functions left out."""
+        if len(self.text) > LONGEST:
+            raise SearchSpaceError(f"is longer than {LONGEST} characters", place=self.place, value=self.text)
         try:
             tree = ast.parse(self.text, mode="eval")
-        except SyntaxError as error:
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            why = error.msg.partition(".")[0] if isinstance(error, SyntaxError) else str(error) or "too deep"
             hint = "To compare, write '=='." if re.search(r"[^=!<>]=[^=]", self.text) else ""
-            raise SearchSpaceError(
-                f"not an expression: {error.msg.partition('.')[0]}", place=self.place, value=self.text, hint=hint
-            ) from None
+            raise SearchSpaceError(f"not an expression: {why}", place=self.place, value=self.text, hint=hint) from None
         self._check_functions(tree)
         names: list[str] = []
         _collect(tree.body, names)

@@ -109,6 +109,29 @@ class Choices(Parameter):
         return {"choices": list(self.choices), **self._conditions()}
 
 
+class Steps(Sequence[float]):
+    """The values `low`, `low + step`, ... up to `high`, in decimal: 0.1 + 2 * 0.1 is 0.3. Takes no memory."""
+
+    def __init__(self, low: float, high: float, step: float) -> None:
+        self._low, self._step = Decimal(str(low)), Decimal(str(step))
+        self._count = int((Decimal(str(high)) - self._low) / self._step) + 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        return float(self._low + (index % self._count) * self._step)
+
+    def nearest(self, value: float) -> float:
+        """The step nearest to `value`."""
+        index = round((value - float(self._low)) / float(self._step))
+        return float(self[min(max(index, 0), self._count - 1)])
+
+
 @dataclass(frozen=True)
 class FloatRange(Parameter):
     """A float from `low` to `high`, both included; `log` draws uniformly in the logarithm."""
@@ -120,26 +143,32 @@ class FloatRange(Parameter):
 
     def suggest(self, trial: Suggests) -> float:
         """See `Parameter.suggest`."""
-        return trial.suggest_float(self.path, self.low, self.high, step=self.step, log=self.log)
+        return self.decode(trial.suggest_float(self.path, self.low, self.high, step=self.step, log=self.log))
 
-    def values(self) -> list[Any] | None:
+    def decode(self, stored: Any) -> float:
+        """See `Parameter.decode`; with a step, the number as a person would write it."""
+        return float(stored) if self.step is None else self._steps().nearest(stored)
+
+    def _steps(self) -> Steps:
+        assert self.step is not None
+        return Steps(self.low, self.high, self.step)
+
+    def values(self) -> Sequence[Any] | None:
         """See `Parameter.values`."""
         if self.low == self.high:
             return [self.low]
-        if self.step is None:
-            return None
-        low, step = Decimal(str(self.low)), Decimal(str(self.step))
-        return [float(low + k * step) for k in range(int((Decimal(str(self.high)) - low) / step) + 1)]
+        return None if self.step is None else self._steps()
 
     def contains(self, value: Any) -> bool:
-        """See `Parameter.contains`."""
-        return is_number(value) and self.low <= value <= self.high
+        """See `Parameter.contains`; on a step to within rounding, as Optuna has it."""
+        if not is_number(value) or not self.low <= value <= self.high:
+            return False
+        return self.step is None or abs(self._steps().nearest(value) - value) < 1e-8 * self.step
 
     def nearest(self, value: Any) -> Any:
         """See `Parameter.nearest`."""
         number = min(max(float(value), self.low), self.high) if is_number(value) else self._middle()
-        values = self.values()
-        return min(values, key=lambda entry: abs(entry - number)) if values else number
+        return number if self.step is None else self._steps().nearest(number)
 
     def _middle(self) -> float:
         return math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
@@ -171,7 +200,7 @@ class IntRange(Parameter):
 
     def contains(self, value: Any) -> bool:
         """See `Parameter.contains`."""
-        return isinstance(value, int) and value in self.values()
+        return isinstance(value, int) and is_number(value) and value in self.values()
 
     def nearest(self, value: Any) -> int:
         """See `Parameter.nearest`."""
@@ -278,8 +307,6 @@ def _parse_range(
         raise SearchSpaceError("with log: true, low must be above 0", place=f"{place}.low", value=low)
     if step is not None and (not is_number(step) or not is_finite(step) or step <= 0):
         raise SearchSpaceError("must be a number above 0", place=f"{place}.step", value=step)
-    if step is not None and step > high - low > 0:
-        raise SearchSpaceError(f"is wider than the range from {low} to {high}", place=f"{place}.step", value=step)
     if log and step is not None:
         raise SearchSpaceError("log and step exclude each other", place=f"{place}.step", value=step)
     if kind == "categorical":

@@ -70,21 +70,31 @@ class SearchSpace:
     def suggest(self, trial: Suggests) -> dict[str, Any]:
         """Ask an Optuna trial for every active parameter: recipe values by path."""
         values: dict[str, Any] = {}
-        fixed = self.recipe.flat()
+        fixed = self.recipe.with_defaults().flat()
         for parameter in self.parameters:
             if is_active(parameter, values, fixed):
                 values[parameter.path] = parameter.suggest(trial)
         return values
 
     def recipe_for(self, values: Mapping[str, Any]) -> tuple[Recipe, str | None]:
-        """The recipe for searched values, derived values filled in, and the first constraint it violates."""
+        """The recipe for searched values, derived values filled in, and the first constraint it violates.
+
+        What rests on a value that is not active here says nothing: such a value is not derived, such a
+        constraint holds.
+        """
         recipe = self.recipe.with_values(values, self.place)
+        idle = {entry.path for entry in self.parameters if entry.path not in values} - recipe.flat().keys()
         for path, expression in self.derived.items():
+            if idle.intersection(expression.names()):
+                idle.add(path)
+                continue
             derived = expression.evaluate(recipe.with_defaults().flat())
             recipe = recipe.with_values({path: derived}, expression.place)
         full = recipe.with_defaults()
-        violated = next((entry.text for entry in self.constraints if not entry.evaluate(full.flat())), None)
-        return full, violated
+        for constraint in self.constraints:
+            if not idle.intersection(constraint.names()) and not constraint.evaluate(full.flat()):
+                return full, constraint.text
+        return full, None
 
     def default_values(self) -> tuple[dict[str, Any], list[str]]:
         """The searched values nearest to the default recipe, and the paths that had to be moved into range."""
@@ -114,7 +124,7 @@ class SearchSpace:
                 raise SearchSpaceError(
                     "a grid needs finitely many values: give choices, or a step", place=self.where(parameter.path)
                 )
-        fixed = self.recipe.flat()
+        fixed = self.recipe.with_defaults().flat()
         for values in self._branches({}, 0, fixed):
             if not self.constraints or self.recipe_for(values)[1] is None:
                 yield values
@@ -137,7 +147,7 @@ class SearchSpace:
             return None
         if not self.constraints and not any(parameter.when for parameter in self.parameters):
             return math.prod(len(values) for values in lists if values is not None)
-        branches = list(itertools.islice(self._branches({}, 0, self.recipe.flat()), limit + 1))
+        branches = list(itertools.islice(self._branches({}, 0, self.recipe.with_defaults().flat()), limit + 1))
         if len(branches) > limit:
             return None
         if not self.constraints:
@@ -260,7 +270,7 @@ def _origins(mode: Mode, places: Places) -> dict[str, str]:
     found = {path: places.of(f"recipe.{path}") for path in [*mode.recipe, *flatten(mode.recipe)]}
     found |= {path: places.of(f"search.{path}") for path in mode.search}
     found |= {path: places.of(f"derived.{path}") for path in mode.derived}
-    return found | {key: places.of(key) for key in ("sampler_kwargs", "pruner_kwargs")}
+    return found
 
 
 def _check_objective_mode(mode: Mode, settings: Mapping[str, Any] | None, places: Places) -> None:
@@ -285,6 +295,10 @@ def fix(space: SearchSpace, settings: Mapping[str, Any], place: str) -> SearchSp
     if not settings:
         return space
     values = dict(settings)
+    sections = {path.partition(".")[0] for path in values}
+    dropped = {
+        path for path in ("loss", "loss_weights") if {"loss", "loss_weights"} & sections and path not in sections
+    }
     if "loss" in values and space.recipe.loss_weights:
         values["loss_weights"] = {}
     elif any(path.startswith("loss_weights") for path in values) and space.recipe.loss:
@@ -293,7 +307,11 @@ def fix(space: SearchSpace, settings: Mapping[str, Any], place: str) -> SearchSp
         space,
         recipe=space.recipe.with_values(values, place),
         origins={**space.origins, **{path: f"{place} {path}" for path in values}},
-        parameters=tuple(entry for entry in space.parameters if entry.path not in values),
+        parameters=tuple(
+            entry
+            for entry in space.parameters
+            if entry.path not in values and entry.path.partition(".")[0] not in dropped
+        ),
         derived={path: entry for path, entry in space.derived.items() if path not in values},
     )
 
@@ -323,6 +341,13 @@ def _parameters(mode: Mode, base: Recipe, places: Places) -> dict[str, Parameter
         parameter = parse_parameter(path, entry, value_type(path, fixed), place)
         _check_values(parameter, base, place)
         found[path] = parameter
+    weighted = next((path for path in found if path.startswith("loss_weights.")), None)
+    if base.loss and weighted:
+        raise SearchSpaceError(
+            "`loss: NAME` is short for `loss_weights: {NAME: 1}`: give one of the two",
+            place=places.of(f"search.{weighted}"),
+            value=base.loss,
+        )
     if "loss" in found and (base.loss_weights or any(path.startswith("loss_weights.") for path in found)):
         raise SearchSpaceError(
             "`loss: NAME` is short for `loss_weights: {NAME: 1}`: search one of the two",

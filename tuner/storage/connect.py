@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ def _refuse_foreign(path: Path) -> None:
         head = file.read(16)
     if head and head != b"SQLite format 3\x00":
         raise StorageError(f"{path}: not a SQLite database; move it away, or give another --study")
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as connection:
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and "studies" not in tables:
+        raise StorageError(f"{path}: another program's database; move it away, or give another --study")
 
 
 @contextmanager

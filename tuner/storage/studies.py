@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ class Studies:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def database(self, name: str, place: str = "") -> Path:
+    def database(self, name: str, place: str = "--study") -> Path:
         """The study's SQLite file; `UsageError` for a name that makes no file."""
         if not _NAME.fullmatch(name) or name.endswith(".db"):
             raise UsageError("a study's name is made of letters, digits, '.', '_' and '-'", place=place, value=name)
@@ -57,13 +58,13 @@ class Studies:
         return sorted(entry.stem for entry in self.folder.glob("*.db"))
 
     def newest(self) -> str | None:
-        """The study that was written last."""
-        entries = sorted(self.folder.glob("*.db"), key=lambda entry: entry.stat().st_mtime)
+        """The study that was written last; one that still runs, or was killed, writes beside its database."""
+        entries = sorted(self.folder.glob("*.db"), key=_last_write)
         return entries[-1].stem if entries else None
 
     def load(self, name: str) -> OpenStudy:
         """The study `name` (or the path of its database), to read; `StudyNotFoundError` with the nearest name."""
-        path = Path(name) if name.endswith(".db") else self.database(name)
+        path = Path(name) if name.endswith(".db") else self.database(name, place="")
         if not path.is_file():
             raise StudyNotFoundError(
                 f"there is no study '{name}' in {self.folder}", hint=did_you_mean(path.stem, self.names())
@@ -77,7 +78,7 @@ class Studies:
                 raise StudyNotFoundError("the database holds no study", place=str(path))
             wanted = path.stem if path.stem in found else found[0]
             study = optuna.load_study(study_name=wanted, storage=cached)
-            return OpenStudy(study, cached, epochs, self.files(wanted), existed=True)
+            return OpenStudy(study, cached, epochs, path.parent / wanted, existed=True)
 
     def open(self, name: str, space: SearchSpace, task_hash: str, threads: int) -> OpenStudy:
         """The study `name`, made for `space` if it is not there (or its making was cut short)."""
@@ -90,6 +91,7 @@ class Studies:
                     study = optuna.load_study(study_name=name, storage=storage)
                     return OpenStudy(study, storage, epochs, self.files(name), existed=True)
                 if entry.study_name == name:
+                    _refuse_foreign_study(storage, entry._study_id, name)
                     optuna.delete_study(study_name=name, storage=storage)
             study = optuna.create_study(
                 study_name=name, storage=storage, direction="maximize" if space.maximize else "minimize"
@@ -97,6 +99,21 @@ class Studies:
             for key, value in knowledge(space, task_hash, threads).items():
                 study.set_user_attr(key, value)
             return OpenStudy(study, storage, epochs, self.files(name), existed=False)
+
+
+def _refuse_foreign_study(storage: optuna.storages.BaseStorage, study_id: int, name: str) -> None:
+    """A study without our mark that has trials is somebody's own, not one whose making was cut short."""
+    if any(trial.state.name != "WAITING" for trial in storage.get_all_trials(study_id, deepcopy=False)):
+        raise UsageError(
+            f"the study '{name}' was made by another program",
+            place="--study",
+            hint="Give --study NEW for one of its own.",
+        )
+
+
+def _last_write(database: Path) -> float:
+    journal = database.with_name(f"{database.name}-wal")
+    return max(entry.stat().st_mtime for entry in (database, journal) if entry.exists())
 
 
 def mark_ready(study: optuna.Study) -> None:
@@ -128,7 +145,7 @@ def versions(threads: int) -> dict[str, str]:
 
 def differences(study: optuna.Study, space: SearchSpace, task_hash: str) -> list[str]:
     """What decides the trials and is not as the study stored it, a line each: `path: stored -> now`."""
-    stored, now = study.user_attrs.get("space", {}), space.describe()
+    stored, now = study.user_attrs.get("space", {}), json.loads(json.dumps(space.describe()))
     lines = [f"{path}: {was} -> {shorten_plain(new)}" for path, was, new in _compare(stored, now)]
     if study.user_attrs.get("task_hash") != task_hash:
         lines.append("the task's source file has changed")
@@ -186,7 +203,7 @@ def _refuse_other_kinds(study: optuna.Study, space: SearchSpace) -> None:
     """Optuna keeps a parameter's kind and choices for a study's whole life, and so must we."""
     stored = study.user_attrs.get("space", {}).get("search", {})
     for parameter in space.parameters:
-        was, now = stored.get(parameter.path), parameter.describe()
+        was, now = stored.get(parameter.path), json.loads(json.dumps(parameter.describe()))
         if was is None or (was.get("type"), was.get("choices")) == (now.get("type"), now.get("choices")):
             continue
         raise StudyChangedError(
