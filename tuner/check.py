@@ -81,8 +81,11 @@ def seconds_per_epoch(run: PlainRun) -> float:
 
 def estimate(mode: str, space: SearchSpace, seconds_per_epoch: float) -> str:
     """How many combinations a mode has, and how long it takes if every trial trains to its end."""
-    size = space.size(100_000)
-    combinations = "more combinations than can be counted" if size is None else f"{size:,} combinations"
+    size, product = space.size(), space.product()
+    if product is None:
+        combinations = "infinitely many combinations"
+    else:
+        combinations = f"up to {product:,} combinations" if size is None else f"{size:,} combinations"
     budget = space.budget
     trials = min([entry for entry in (budget.trials, size) if entry is not None], default=None)
     text = f"mode {mode}: {combinations}, sampler {space.sampler}, pruner {space.pruner}"

@@ -75,7 +75,7 @@ def test_losses_are_per_sample_and_pure(task: Task) -> None:
 
 
 def test_every_option_of_the_model_changes_it_or_its_output(task: Task) -> None:
-    assert probe_task(task, default_recipe(task), "").parameters > 0
+    assert probe_task(task, default_recipe(task)).parameters > 0
     assert set(default_recipe(task).model) == set(task.model_options)
 
 

@@ -179,7 +179,7 @@ NESTED = st.lists(st.integers(0, 3), max_size=3) | st.dictionaries(st.sampled_fr
 def test_choices_are_drawn_and_stored_so_that_they_come_back(choices, seed):
     unique = [entry for position, entry in enumerate(choices) if entry not in choices[:position]]
     parameter = parse({"choices": unique})
-    assert parameter.values() == unique
+    assert list(parameter.values()) == unique
     for value in draw(parameter, count=6, seed=seed):
         assert value in unique
     for entry in unique:

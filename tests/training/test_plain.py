@@ -318,7 +318,7 @@ def test_a_torch_dataset_gives_what_tensors_give() -> None:
 
 
 def test_probe_names_what_is_recorded() -> None:
-    probe = probe_task(tiny(), recipe(), "here")
+    probe = probe_task(tiny(), recipe())
     assert probe.terms == ("mse", "l1")
     assert set(probe.recorded) == {
         f"{part}_{name}" for part in ("train", "val") for name in ("loss", "mse", "l1", "close")

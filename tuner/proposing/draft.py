@@ -24,7 +24,7 @@ class _Withheld:
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         # What stands in for parameters that are not yet written is not needed: they are written with the rest.
-        if not key.endswith(":relative_params"):
+        if ":relative_params" not in key:
             self.attributes.append((trial_id, key, value))
 
     def __getattr__(self, name: str) -> Any:

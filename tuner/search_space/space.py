@@ -141,18 +141,25 @@ class SearchSpace:
             yield from self._branches({**values, parameter.path: value}, position + 1, fixed)
 
     def size(self, limit: int = 10_000) -> int | None:
-        """The number of feasible combinations; None where it is infinite, or above `limit` and hard to count."""
+        """The number of feasible combinations; None where it is infinite or above `limit`."""
+        product = self.product()
+        conditional = any(parameter.when for parameter in self.parameters)
+        if product is None or (product > limit and not conditional):
+            return None
+        if not self.constraints and not conditional:
+            return product
+        branches = self._branches({}, 0, self.recipe.with_defaults().flat())
+        cells = list(itertools.islice(branches, limit + 1))
+        if len(cells) > limit:
+            return None
+        return sum(self.recipe_for(values)[1] is None for values in cells) if self.constraints else len(cells)
+
+    def product(self) -> int | None:
+        """The most combinations there can be, conditions and constraints left aside; None where it is infinite."""
         lists = [parameter.values() for parameter in self.parameters]
         if self.function or any(values is None for values in lists):
             return None
-        if not self.constraints and not any(parameter.when for parameter in self.parameters):
-            return math.prod(len(values) for values in lists if values is not None)
-        branches = list(itertools.islice(self._branches({}, 0, self.recipe.with_defaults().flat()), limit + 1))
-        if len(branches) > limit:
-            return None
-        if not self.constraints:
-            return len(branches)
-        return sum(self.recipe_for(values)[1] is None for values in branches)
+        return math.prod(len(values) for values in lists if values is not None)
 
     def most_epochs(self) -> int:
         """The most epochs that any recipe of this space asks for."""
