@@ -73,7 +73,7 @@ def _quiet():
 )
 def test_the_values_of_a_float_range_with_a_step_are_the_decimal_ones(low, high, step, written):
     parameter = parse({"low": low, "high": high, "step": step}, "float")
-    values = parameter.values()
+    values = list(parameter.values())
     assert values == [float(word) for word in written.split()]
     assert values == pytest.approx(by_optuna(float_distribution(low, high, step)), abs=1e-12)
 

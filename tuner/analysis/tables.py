@@ -136,10 +136,10 @@ def _reason(state: str, reason: str | None, constraint: str | None) -> str | Non
         return None
     if reason is None and constraint is not None:
         reason = f"infeasible: {constraint}"
-    if reason is None:
+    lines = (reason or "").strip().splitlines()
+    if not lines:
         return None if state == "complete" else "no reason recorded"
-    lines = reason.strip().splitlines()
-    return _EPOCH.sub("", lines[0]) if lines else "no reason recorded"
+    return _EPOCH.sub("", lines[0])
 
 
 def top_trials(frame: pd.DataFrame, n: int, maximize: bool) -> TopTrials:

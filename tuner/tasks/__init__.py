@@ -35,4 +35,7 @@ def load_task(reference: str) -> Task:
 
 def task_source(task: Task) -> Path:
     """The file that defines the task."""
-    return Path(inspect.getfile(type(task)))
+    try:
+        return Path(inspect.getfile(type(task)))
+    except (TypeError, OSError):  # its module is not registered, as in a notebook
+        return Path(type(task).losses.__code__.co_filename)

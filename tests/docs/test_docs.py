@@ -1,0 +1,82 @@
+"""The docs say what is: every command is documented, every link leads somewhere, every example works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tuner.search_space import build_space, find_target
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def test_every_command_is_documented() -> None:
+    from tuner.cli.main import app
+
+    for command in app.registered_commands:
+        assert f"`tuner {command.name}" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+def test_options_in_the_docs_exist(tuner) -> None:
+    options = {option for page in PAGES for option in re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", page.read_text())}
+    known = "".join(tuner(command, "--help").out for command in ("run", "train", "analyze", "check", "export", "init"))
+    for option in options - {"--check"}:
+        assert option[:18] in known, option
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=lambda page: page.name)
+def test_search_spaces_in_the_docs_are_valid(page: Path, workplace: Path, tuner) -> None:
+    from tuner.resolve import resolve
+    from tuner.tasks import load_task
+
+    assert tuner("init", "my_task", "--force").code == 0
+    for number, text in enumerate(blocks(page, "yaml")):
+        path = Path(f"example{number}.yaml")
+        path.write_text(text)
+        target = find_target(str(path))
+        for mode in yaml.safe_load(text)["modes"]:
+            resolve(build_space(target, mode), load_task(target.task))
+
+
+def test_the_task_in_the_docs_runs(workplace: Path, tuner) -> None:
+    (code,) = blocks(ROOT / "docs" / "tasks.md", "python")
+    Path("shown.py").write_text(code)
+    assert tuner("quick", "shown.py", "--trials", "1", "--set", "epochs=1").code == 0
+
+
+def test_python_in_the_readme_runs(workplace: Path) -> None:
+    (code,) = blocks(ROOT / "README.md", "python")
+    code = code.replace("n_trials=20", "n_trials=1").replace('mode="full"', 'mode="quick"')
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_make_targets_in_the_docs_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        assert set(re.findall(r"^make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= targets
+
+
+def test_every_shelf_and_part_of_the_house_is_in_contributing() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for entry in (ROOT / "tuner").iterdir():
+        if entry.name.startswith(("_", "py.typed")):
+            continue
+        assert f"  {entry.name}{'/' if entry.is_dir() else ''} " in text, entry.name
