@@ -245,3 +245,26 @@ def _owner(model: type[BaseModel], trail: list[str]) -> type[BaseModel]:
         nested = _plain_types(field.annotation) if field else set()
         model = next((kind for kind in nested if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
     return model
+
+
+def monitor_mode(
+    monitor: str, mode: str, metric: str, maximize: bool, terms: tuple[str, ...]
+) -> Literal["min", "max"] | None:
+    """Whether a monitored value is better lower or higher; None where only the recipe's `mode` could say.
+
+    Losses are minimized, and the study's metric follows the study's direction.
+    """
+    if mode in ("min", "max"):
+        return "min" if mode == "min" else "max"
+    if monitor == metric:
+        return "max" if maximize else "min"
+    return "min" if monitor.partition("_")[2] in ("loss", *terms) else None
+
+
+def loss_weights(recipe: Recipe, terms: tuple[str, ...]) -> dict[str, float]:
+    """The weight of every loss term: as the recipe says, or 1 each where it says nothing."""
+    if recipe.loss is not None:
+        return {name: float(name == recipe.loss) for name in terms}
+    if recipe.loss_weights:
+        return {name: recipe.loss_weights.get(name, 0.0) for name in terms}
+    return dict.fromkeys(terms, 1.0)

@@ -10,15 +10,17 @@ from typing import Any
 import optuna
 import torch
 
-from tuner.conductor import Conductor, score_of
+from tuner.conductor import Conductor
 from tuner.errors import InterruptedRunError, UsageError, did_you_mean
 from tuner.events import Emit, Note, StudyEnded, StudyOpened
 from tuner.objective import ObjectiveRun, goal_of
+from tuner.probe import Probe
 from tuner.proposing.proposal import Proposal, check_enqueued, encoded, enqueue
 from tuner.proposing.pruners import check_pruner
 from tuner.proposing.samplers import check_sampler
 from tuner.registry import function_in, load_file, source_hash
-from tuner.resolve import Probe, resolve
+from tuner.resolve import resolve
+from tuner.score import score_of
 from tuner.search_space import SearchSpace, Target, build_space, find_target
 from tuner.search_space.yaml_file import read_yaml
 from tuner.signals import Interrupts

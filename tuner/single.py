@@ -15,8 +15,8 @@ from tuner.objective import goal_of
 from tuner.report.export import pick_trial
 from tuner.resolve import resolve
 from tuner.search_space import SearchSpace, find_target
+from tuner.search_space.build import plain_space
 from tuner.search_space.file import SpaceFile, Target
-from tuner.search_space.space import plain_space
 from tuner.signals import Interrupts
 from tuner.storage.studies import Studies
 from tuner.tasks import load_task

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tuner.resolve import build_model, first_batch, probe_task, resolve
+from tuner.probe import build_model, first_batch, probe_task
+from tuner.resolve import resolve
 from tuner.search_space import build_space, find_target
 from tuner.search_space.file import bundled_folder, spaces_in
 from tuner.tasks import Samples, Task, bundled, load_task

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tuner.errors import SearchSpaceError, UsageError
 from tuner.search_space import SearchSpace, Target, build_space, find_target
+from tuner.search_space.build import fix, plain_space
 from tuner.search_space.file import SpaceFile
-from tuner.search_space.space import fix, plain_space
 from tuner.search_space.yaml_file import parse_yaml
 
 ABSENT = object()

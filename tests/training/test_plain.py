@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from tuner.errors import SearchSpaceError
+from tuner.probe import build_model, probe_task
 from tuner.recipe import Recipe
-from tuner.resolve import build_model, probe_task
 from tuner.tasks import Data, Task
 from tuner.training.batches import epoch_order
 from tuner.training.plain import PlainRun

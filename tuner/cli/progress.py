@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from tuner.events import (
@@ -78,14 +79,14 @@ class _Lines:
         elif isinstance(event, Note) and event.level == "warning":
             self.console.print(line_of_note(event))
 
-    def lines(self, event: Event) -> list[Text]:
+    def lines(self, event: Event) -> list[RenderableType]:
         """What an event other than the study's end prints."""
         if isinstance(event, StudyOpened):
             return [opening(event)]
         if isinstance(event, Note):
             return [line_of_note(event)]
         if isinstance(event, TrialEnded):
-            return [trial_line(event, self.opened)]
+            return [trial_line(event, self.console.width if self.console.is_terminal else None)]
         return []
 
 
@@ -169,20 +170,29 @@ def line_of_note(event: Note) -> Text:
     return Text(f"warning: {event.message}", style="yellow") if event.level == "warning" else Text(event.message, "dim")
 
 
-def trial_line(event: TrialEnded, opened: StudyOpened | None) -> Text:
-    """One finished trial: number, state, value, epochs, time, parameters, and the reason where there is one."""
+def trial_line(event: TrialEnded, width: int | None = None) -> RenderableType:
+    """One finished trial: number, state, value, epochs, time, parameters, and the reason where it says more.
+
+    On a terminal of `width` columns parameters wrap in a column of their own, where there is room for one.
+    """
     value = "-" if event.value is None else f"{event.value:.4g}"
-    line = Text(f"{event.trial:>4} ")
-    line.append(f"{event.state:<8} ", style=STYLES.get(event.state, ""))
-    line.append(f"{value:>8} ", style="bold" if event.is_best else "")
-    line.append("* " if event.is_best else "  ", style="bold green")
+    head = Text(f"{event.trial:>4} ")
+    head.append(f"{event.state:<8} ", style=STYLES.get(event.state, ""))
+    head.append(f"{value:>8} ", style="bold" if event.is_best else "")
+    head.append("* " if event.is_best else "  ", style="bold green")
     if event.epochs_asked:
-        line.append(f"{event.epochs_done:>3}/{event.epochs_asked} ep ", style="dim")
-    line.append(f"{duration(event.seconds):>6}  ", style="dim")
-    line.append(parameters(event.params))
-    if event.reason:
-        line.append(f"  ({event.reason})", style="dim")
-    return line
+        head.append(f"{event.epochs_done:>3}/{event.epochs_asked} ep ", style="dim")
+    head.append(f"{duration(event.seconds):>6}", style="dim")
+    tail = Text(parameters(event.params))
+    if event.reason and not event.reason.startswith("pruned by the pruner"):
+        tail.append(f"  ({event.reason})", style="dim")
+    if width is None or width - head.cell_len < 36:
+        return Text("  ").join([head, tail])
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(head, tail)
+    return grid
 
 
 def result_lines(event: StudyEnded, opened: StudyOpened | None, studies: Path) -> Text:

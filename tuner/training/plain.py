@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tuner import optimizers, schedules
-from tuner.recipe import Recipe
-from tuner.resolve import build_model, loss_weights, monitor_mode
+from tuner.probe import build_model
+from tuner.recipe import Recipe, loss_weights, monitor_mode
 from tuner.seeds import seed_for
 from tuner.tasks.base import Batch, Data, Mean, Task
 from tuner.training.batches import steps_per_epoch, training_batches, validation_batches

@@ -20,7 +20,7 @@ Callback = Callable[[EpochRecord], None]
 class Trainer:
     """Starts runs of `task`; data is loaded once for each set of data options and lies on the device.
 
-    `terms` are the task's loss terms, as `resolve.probe_task` found them.
+    `terms` are the task's loss terms, as `probe.probe_task` found them.
     """
 
     def __init__(
