@@ -6,6 +6,8 @@ decided on the state at the round's end, the ended are told, and the free places
 
 from __future__ import annotations
 
+import itertools
+import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -16,7 +18,7 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.errors import InterruptedRunError, SearchStoppedError, TunerError
+from tuner.errors import SearchStoppedError
 from tuner.events import Emit, EpochDone, Note, StudyEnded, TrialEnded, TrialStarted
 from tuner.proposing.proposal import COUNTABLE_COMBINATIONS, Proposal, Proposer
 from tuner.proposing.pruners import build_pruner
@@ -86,7 +88,8 @@ class Conductor:
             keep,
         )
         self.start, self.start_objective = start, start_objective
-        self.study.pruner = build_pruner(space.pruner, space.pruner_kwargs, space.most_epochs())
+        most_epochs = None if start_objective else space.most_epochs()
+        self.study.pruner = build_pruner(space.pruner, space.pruner_kwargs, most_epochs)
         # Hyperband knows its brackets only after a first question; asked now, a resumed study has them as early.
         self.study.pruner.prune(self.study, optuna.trial.create_trial(state=TrialState.RUNNING))
         self.proposer = Proposer(self.study, self.storage, space)
@@ -94,7 +97,7 @@ class Conductor:
         self.score = score_of(self.study, space.maximize)
         self.flying: list[Flight] = []
         self.waiting: list[tuple[FrozenTrial, int]] = []
-        self.infeasible_in_a_row = 0
+        self.infeasible_in_a_row = infeasible_at_the_end(self.study)
         self.duplicates_in_a_row = 0
         self.seconds_before = float(self.study.user_attrs.get("seconds_used", 0.0))
         self.started = time.monotonic()
@@ -110,12 +113,22 @@ class Conductor:
         Raises `InterruptedRunError` on a signal, `SearchStoppedError` where going on makes no sense.
         """
         self.study.set_user_attr("ended", "")
-        self._take_over()
-        while True:
-            reason = self._fill()
-            if not self.flying:
-                break
-            self._round()
+        try:
+            self._take_over()
+            while True:
+                reason = self._fill()
+                if not self.flying:
+                    break
+                self._round()
+        except SearchStoppedError as error:
+            for flight in self.flying:
+                flight.outcome = (TrialState.FAIL, f"the study stopped: {str(error).splitlines()[0]}")
+                self._tell(flight)
+            raise
+        finally:
+            self.study.set_user_attr("seconds_used", self.seconds_used)
+            if self.start_objective is None:
+                drop_others(self.files, self.keep.chosen(self.score.values, self.space.maximize))
         ended = StudyEnded(
             self.study.study_name,
             reason,
@@ -124,7 +137,6 @@ class Conductor:
             self.score.best_trial,
             self.seconds_used,
         )
-        self.study.set_user_attr("seconds_used", self.seconds_used)
         self.study.set_user_attr("ended", reason)
         self.emit(ended)
         return ended
@@ -132,13 +144,14 @@ class Conductor:
     def _take_over(self) -> None:
         """Start what an earlier process left RUNNING anew, under its own number and parameters."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.epochs.forget(trial.number, trial._trial_id)
+            self.epochs.forget(trial._trial_id, parameters=self.start_objective is not None)
             self.interrupts.check()
             if self.start_objective is not None:
                 self._seed_sampler(trial.number)
                 self._begin_objective(optuna.trial.Trial(self.study, trial._trial_id), restarted=True)
                 continue
-            proposal = self.proposer.again(trial) if "recipe" in trial.user_attrs else self.proposer.ask(trial)
+            whole = {"recipe", "values"} <= trial.user_attrs.keys()
+            proposal = self.proposer.again(trial) if whole else self.proposer.ask(trial)
             if proposal is None:
                 self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             else:
@@ -152,8 +165,9 @@ class Conductor:
             if reason:
                 return reason
             if self.start_objective is not None:
-                self._seed_sampler(len(self.study.get_trials(deepcopy=False)))
-                self._begin_objective(self.study.ask())
+                trial = self.study.ask()
+                self._seed_sampler(trial.number)
+                self._begin_objective(trial)
                 continue
             proposal = self.proposer.ask()
             if proposal is None:
@@ -177,7 +191,12 @@ class Conductor:
         return ""
 
     def _begin(self, proposal: Proposal, restarted: bool = False) -> None:
-        """Put a proposal in flight; an infeasible or duplicate one is recorded at once instead."""
+        """Put a proposal in flight; one that is infeasible, a duplicate or unfit is recorded at once instead."""
+        if proposal.unfit:
+            flight = Flight(proposal.number, proposal.trial_id, {}, _Unstarted())
+            flight.outcome = (TrialState.FAIL, f"the queued values do not fit the search space: {proposal.unfit}")
+            self._tell(flight)
+            return
         if proposal.infeasible:
             self._record_infeasible(proposal)
             return
@@ -194,10 +213,6 @@ class Conductor:
         flight = Flight(proposal.number, proposal.trial_id, proposal.values, _Unstarted(), recipe)
         try:
             flight.body = self.start(proposal)
-        except TunerError as error:
-            if isinstance(error, InterruptedRunError):
-                raise
-            self._fail(flight, error)
         except Exception as error:
             self._fail(flight, error)
         self.flying.append(flight)
@@ -244,10 +259,13 @@ class Conductor:
         self._report()
         for flight in self.flying:
             self._decide(flight)
-        for flight in [flight for flight in self.flying if flight.outcome is not None]:
-            self._tell(flight)
+        ended = [flight for flight in self.flying if flight.outcome is not None]
         self.flying = [flight for flight in self.flying if flight.outcome is None]
+        for flight in ended:
+            self._tell(flight)
         self._tell_duplicates()
+        for flight in ended:
+            self._stop_if_all_fail_alike(flight)
 
     def _train(self, flight: Flight) -> None:
         started = time.perf_counter()
@@ -255,19 +273,17 @@ class Conductor:
         try:
             with self.interrupts.at_once() if own_code else self.interrupts.at_safe_points():
                 flight.records = flight.body.epoch()
-        except InterruptedRunError:
-            raise
         except optuna.TrialPruned as pruned:
             steps = self.storage.get_trial(flight.trial_id).last_step
             where = "" if steps is None else f" at step {steps}"
             flight.outcome = (TrialState.PRUNED, str(pruned) or f"pruned by the objective{where}")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._fail(flight, error)
         finally:
             flight.seconds += time.perf_counter() - started
         self.interrupts.check()
 
-    def _fail(self, flight: Flight, error: Exception) -> None:
+    def _fail(self, flight: Flight, error: BaseException) -> None:
         lines = str(error).strip().splitlines()
         reason = "out of memory" if is_out_of_memory(error) else f"{type(error).__name__}: {lines[0] if lines else ''}"
         flight.outcome = (TrialState.FAIL, reason)
@@ -280,7 +296,7 @@ class Conductor:
             for record in flight.records:
                 value = record.values[self.space.metric]
                 self.storage.set_trial_intermediate_value(flight.trial_id, record.epoch, value)
-                rows.append(_row(flight.number, record))
+                rows.append(_row(flight, record))
                 self._announce(flight, record, value)
             flight.records = []
         self.epochs.write(rows)
@@ -335,7 +351,6 @@ class Conductor:
             drop_others(self.files, self.keep.chosen(self.score.values, self.space.maximize))
         self.study.set_user_attr("seconds_used", self.seconds_used)
         self._announce_end(flight, state, value, reason, result, is_best)
-        self._stop_if_all_fail_alike(flight)
 
     def _keep_files(self, flight: Flight, value: float | None) -> str | None:
         """Save the trial's series and, where they are wanted, its weights; gives the weights' path."""
@@ -384,7 +399,7 @@ class Conductor:
         failures = self.score.failures
         if not flight.trace or len(failures) < FAILURES_ALIKE or len(failures) < self.score.counted:
             return
-        if len(set(failures)) == 1:
+        if len({re.sub(r"\d+", "0", failure) for failure in failures}) == 1:
             head = f"the first {len(failures)} trials all failed alike, so the study stops: {failures[0]}"
             raise SearchStoppedError(f"{head}\n{flight.trace.rstrip()}")
 
@@ -406,7 +421,19 @@ def result_has_epochs(body: Body) -> bool:
     return body.result().epochs_done > 0
 
 
-def _row(number: int, record: EpochRecord) -> EpochRow:
+def _row(flight: Flight, record: EpochRecord) -> EpochRow:
     return EpochRow(
-        number, record.epoch, record.learning_rate, record.gradient_norm, record.seconds, dict(record.values)
+        trial_id=flight.trial_id,
+        trial=flight.number,
+        epoch=record.epoch,
+        learning_rate=record.learning_rate,
+        gradient_norm=record.gradient_norm,
+        seconds=record.seconds,
+        metrics=dict(record.values),
     )
+
+
+def infeasible_at_the_end(study: optuna.Study) -> int:
+    """How many of a study's last proposals were infeasible, one behind the other."""
+    trials = reversed(study.get_trials(deepcopy=False))
+    return sum(1 for _ in itertools.takewhile(lambda trial: "infeasible" in trial.user_attrs, trials))

@@ -7,8 +7,10 @@
     │   ├── StudyNotFoundError    no study of that name
     │   └── StudyChangedError     the study was made with other settings (contract C11)
     ├── StorageError              the database is locked, damaged, or the disk is full
-    ├── SearchStoppedError        the search cannot go on: all trials fail alike, nothing is feasible
-    └── InterruptedRunError       exit code 130 or 143: stopped by a signal, resumable
+    └── SearchStoppedError        the search cannot go on: all trials fail alike, nothing is feasible
+
+    InterruptedRunError           exit code 130 or 143: stopped by a signal, resumable; like KeyboardInterrupt it is
+                                  no Exception, so that no one who catches those swallows it
 
 `DivergedError` is not among them: it ends one trial and never reaches the user.
 """
@@ -73,7 +75,7 @@ class SearchStoppedError(TunerError):
     """The search cannot go on: all trials fail alike, or nothing proposed is feasible."""
 
 
-class InterruptedRunError(TunerError):
+class InterruptedRunError(BaseException):
     """Stopped by a signal (`signal_number`); `kept` says what of the work remains."""
 
     def __init__(self, signal_number: int, kept: str = "Nothing was begun. Again with:") -> None:

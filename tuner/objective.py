@@ -101,8 +101,8 @@ class ObjectiveRun:
         if isinstance(value, (list, tuple)):
             raise TypeError("the objective gives several values; one is needed")
         number = float(value)
-        broken = math.isnan(number)
-        reason = "diverged: the objective gave nan" if broken else ""
+        broken = not math.isfinite(number)
+        reason = f"diverged: the objective gave {number}" if broken else ""
         self._result = replace(self._result, value=None if broken else number, reason=reason, diverged=broken)
         return []
 

@@ -40,7 +40,12 @@ def resolve(space: SearchSpace, task: Task) -> tuple[SearchSpace, Probe]:
     _check_build(space, task, recipe)
     for parameter in space.parameters:
         _check_ends(space, task, parameter)
-    return _with_written_weights(space, probe), probe
+    space = _with_written_weights(space, probe)
+    if space.constraints and space.size() == 0:
+        raise SearchSpaceError(
+            "no combination of searched values satisfies the constraints", place=space.constraints[0].place
+        )
+    return space, probe
 
 
 def with_task_options(space: SearchSpace, task: Task) -> SearchSpace:

@@ -12,27 +12,35 @@ from optuna.trial import FrozenTrial, TrialState
 class Score:
     """The standing of a study: counted trials, the best, and how long ago it was found."""
 
-    counted: int = 0
+    numbers: set[int] = field(default_factory=set)
     best_value: float | None = None
     best_trial: int | None = None
-    since_best: int = 0
     failures: list[str] = field(default_factory=list)
     values: dict[int, float] = field(default_factory=dict)
 
     def add(self, number: int, state: TrialState, value: float | None, reason: str, maximize: bool) -> bool:
-        """Count an ended trial; True if it is the best so far."""
-        self.counted += 1
-        self.since_best += 1
+        """Count an ended trial; True if it is the best so far. The order of ends does not matter."""
+        self.numbers.add(number)
         if state == TrialState.FAIL:
             self.failures.append(reason)
         if state != TrialState.COMPLETE or value is None:
             return False
         self.values[number] = value
-        best = self.best_value
-        if best is not None and not (value > best if maximize else value < best):
-            return False
-        self.best_value, self.best_trial, self.since_best = value, number, 0
-        return True
+        sign = -1 if maximize else 1
+        self.best_trial = min(self.values, key=lambda trial: (sign * self.values[trial], trial))
+        self.best_value = self.values[self.best_trial]
+        return self.best_trial == number
+
+    @property
+    def counted(self) -> int:
+        """Trials that count towards the budget."""
+        return len(self.numbers)
+
+    @property
+    def since_best(self) -> int:
+        """Counted trials behind the best one."""
+        best = -1 if self.best_trial is None else self.best_trial
+        return sum(number > best for number in self.numbers)
 
 
 def counts(trial: FrozenTrial) -> bool:

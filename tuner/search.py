@@ -29,7 +29,7 @@ from tuner.storage.lock import owned
 from tuner.storage.studies import OpenStudy, Studies, check_unchanged, mark_ready, version_changes
 from tuner.tasks import Task, load_task, task_source
 from tuner.training.device import pick_device
-from tuner.training.keeping import Keep
+from tuner.training.keeping import Keep, drop_drafts
 from tuner.training.plain import PlainRun
 from tuner.training.trainer import Trainer
 
@@ -108,6 +108,7 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
         database = studies.database(name)
         with explained(database), owned(studies.lock(name), name), interrupts.at_safe_points():
             opened = _open(studies, name, prepared, request, queue, emit)
+            drop_drafts(opened.files)
             _announce(opened, space, str(device), emit)
             conductor = Conductor(opened, space, emit, interrupts, keep, **_bodies(prepared, device, interrupts))
             try:

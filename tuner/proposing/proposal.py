@@ -32,7 +32,8 @@ COUNTABLE_COMBINATIONS = 100_000
 class Proposal:
     """What to try as trial `number`: searched `values` by path and the whole `recipe`.
 
-    `infeasible` is the constraint it violates; `duplicate_of` the earlier trial of an equal recipe.
+    `infeasible` is the constraint it violates; `duplicate_of` the earlier trial of an equal recipe,
+    `unfit` says why values that somebody queued cannot be tried at all.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Proposal:
     recipe: Recipe
     infeasible: str | None = None
     duplicate_of: int | None = None
+    unfit: str | None = None
 
 
 class Proposer:
@@ -49,18 +51,22 @@ class Proposer:
     def __init__(self, study: optuna.Study, storage: BaseStorage, space: SearchSpace) -> None:
         self.study, self.storage, self.space = study, storage, space
         self._numbers: dict[str, int] = {}
-        self._infeasible: set[str] = set()
+        self._all_cells: set[str] | None = None
         self._cells: Iterator[dict[str, Any]] | None = None
         for trial in study.get_trials(deepcopy=False):
             if "recipe" in trial.user_attrs and "duplicate_of" not in trial.user_attrs:
-                key = _key(trial.user_attrs["recipe"])
-                self._numbers.setdefault(key, trial.number)
-                if "infeasible" in trial.user_attrs:
-                    self._infeasible.add(key)
+                self._numbers.setdefault(_key(trial.user_attrs["recipe"]), trial.number)
 
     def exhausted(self, size: int | None) -> bool:
         """Whether all `size` combinations of the space (None: more than can be counted) have been proposed."""
-        return size is not None and len(self._numbers) - len(self._infeasible) >= size
+        if size is None or len(self._numbers) < size:
+            return False
+        if self._all_cells is None:
+            self._all_cells = {self._key_of(values) for values in self.space.combinations()}
+        return self._all_cells <= self._numbers.keys()
+
+    def _key_of(self, values: Mapping[str, Any]) -> str:
+        return _key(self.space.recipe_for(values)[0].model_dump())
 
     def ask(self, trial: FrozenTrial | None = None) -> Proposal | None:
         """A proposal for a new trial, or again for `trial`, whose proposal a crash cut short.
@@ -69,11 +75,16 @@ class Proposer:
         """
         if trial is not None and "values" in trial.user_attrs:
             return self._written(trial, trial.user_attrs["values"])
-        if self.space.sampler == "grid" and not self._is_enqueued(trial):
+        if self.space.sampler == "grid" and not self._is_queued(trial):
             values = self._next_cell()
             return None if values is None else self._written(trial or self._new_trial(), values)
         trial = trial or self._new_trial()
-        return self._written(trial, *self._sample(trial))
+        try:
+            return self._written(trial, *self._sample(trial))
+        except ValueError as error:
+            if not self._is_queued(trial):
+                raise
+            return Proposal(trial.number, trial._trial_id, {}, self.space.recipe, unfit=str(error))
 
     def again(self, trial: FrozenTrial) -> Proposal:
         """The whole proposal that a trial was started with."""
@@ -88,9 +99,10 @@ class Proposer:
             attrs.get("duplicate_of"),
         )
 
-    def _is_enqueued(self, trial: FrozenTrial | None) -> bool:
+    def _is_queued(self, trial: FrozenTrial | None) -> bool:
+        """Whether a trial was queued with values of its own; for None, whether the next one is."""
         if trial is not None:
-            return "enqueued" in trial.user_attrs
+            return "fixed_params" in trial.system_attrs
         return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _new_trial(self) -> FrozenTrial:
@@ -106,8 +118,7 @@ class Proposer:
             )
             draft = Draft(self.study, trial._trial_id)
             values = self.space.suggest(draft)
-            recipe, _ = self.space.recipe_for(values)
-            if _key(recipe.model_dump()) not in self._numbers or "enqueued" in trial.user_attrs:
+            if self._key_of(values) not in self._numbers or self._is_queued(trial):
                 break
         return values, draft
 
@@ -116,8 +127,7 @@ class Proposer:
         if self._cells is None:
             self._cells = self.space.combinations()
         for values in self._cells:
-            recipe, _ = self.space.recipe_for(values)
-            if _key(recipe.model_dump()) not in self._numbers:
+            if self._key_of(values) not in self._numbers:
                 return values
         return None
 
@@ -136,7 +146,6 @@ class Proposer:
         draft.keep_parameters()
         if violated:
             write(trial_id, "infeasible", violated)
-            self._infeasible.add(key)
         elif earlier is not None:
             write(trial_id, "duplicate_of", earlier)
         write(trial_id, "recipe", recipe.model_dump())

@@ -58,17 +58,18 @@ def check_pruner(name: str, options: Mapping[str, Any], place: str) -> None:
         raise SearchSpaceError(f"{name}: {error}", place=place, value=dict(options)) from error
 
 
-def build_pruner(name: str, options: Mapping[str, Any], most_epochs: int) -> BasePruner:
-    """The pruner; `most_epochs` is the most that any recipe of the space asks for, hyperband's `max_resource`.
+def build_pruner(name: str, options: Mapping[str, Any], most_epochs: int | None) -> BasePruner:
+    """The pruner; `most_epochs` is the most that any recipe of the space asks for, hyperband's `max_resource`;
+    None for an objective function, whose steps are its own: then everything is as in Optuna.
 
     Epochs count from 1 while Optuna counts steps from 0, so its `n_warmup_steps` is one more than ours: that many
     first epochs are never pruned.
     `patient` wraps the pruner that its option `wrapped_pruner` names (null: none), with that pruner's defaults.
     """
     given = {**DEFAULTS.get(name, {}), **options}
-    if name == "hyperband":
+    if name == "hyperband" and most_epochs is not None:
         given = {"max_resource": most_epochs, **given}
-    if name in ("median", "percentile", "threshold"):
+    if name in ("median", "percentile", "threshold") and most_epochs is not None:
         given["n_warmup_steps"] = given.get("n_warmup_steps", 0) + 1
     if name == "patient":
         wrapped = given.pop("wrapped_pruner")

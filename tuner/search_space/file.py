@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,7 @@ def find_target(argument: str, space: Path | None = None) -> Target:
 
     `space` is a search space given apart. Raises `UsageError` with the nearest name for what is not there.
     """
+    argument = _as_from_here(argument)
     script, colon, function = argument.rpartition(":")
     if colon and script.endswith(".py"):
         _need_file(Path(script))
@@ -136,13 +138,21 @@ def find_target(argument: str, space: Path | None = None) -> Target:
     return _target_of(space or known[argument])
 
 
+def _as_from_here(argument: str) -> str:
+    """A file below the current folder by its path from here, however it was spelled."""
+    absolute = os.path.abspath(argument)
+    here = os.getcwd() + os.sep
+    is_file = ".py" in argument or argument.endswith((".yaml", ".yml"))
+    return absolute.removeprefix(here) if is_file and absolute.startswith(here) else argument
+
+
 def _target_of(place: Path) -> Target:
     """The target of a search space's file; its task may be a file beside it."""
     file = read_space(place)
     script, colon, function = file.task.rpartition(":")
     task, function = (script, function) if colon and script.endswith(".py") else (file.task, "")
     if task.endswith(".py"):
-        task = str(place.parent / task)
+        task = _as_from_here(str(place.parent / task))
         _need_file(Path(task), f"{place}: task")
     elif task not in spaces_in(bundled_folder()):
         hint = did_you_mean(task, spaces_in(bundled_folder()))

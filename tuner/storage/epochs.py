@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ metadata = sa.MetaData()
 epochs = sa.Table(
     "tuner_epochs",
     metadata,
-    sa.Column("trial", sa.Integer, primary_key=True),
+    sa.Column("trial_id", sa.Integer, primary_key=True),
     sa.Column("epoch", sa.Integer, primary_key=True),
+    sa.Column("trial", sa.Integer, nullable=False),
     sa.Column("train_loss", sa.Float),
     sa.Column("val_loss", sa.Float),
     sa.Column("learning_rate", sa.Float, nullable=False),
@@ -23,13 +24,14 @@ epochs = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("metrics", sa.Text, nullable=False),
 )
-"""`trial` is the trial's number, `epoch` counts from 1, `metrics` is JSON; NaN is stored as NULL."""
+"""`trial_id` is Optuna's, `trial` the trial's number, `epoch` counts from 1, `metrics` is JSON; NaN is NULL."""
 
 
 @dataclass(frozen=True)
 class EpochRow:
     """One epoch of one trial, as stored; `metrics` holds every recorded name, losses included."""
 
+    trial_id: int
     trial: int
     epoch: int
     learning_rate: float
@@ -40,6 +42,7 @@ class EpochRow:
     def columns(self) -> dict[str, Any]:
         """The row's columns."""
         return {
+            "trial_id": self.trial_id,
             "trial": self.trial,
             "epoch": self.epoch,
             "train_loss": _finite(self.metrics.get("train_loss")),
@@ -66,21 +69,31 @@ class EpochRows:
         with self._engine.begin() as connection:
             connection.execute(sa.insert(epochs).prefix_with("OR REPLACE"), values)
 
-    def read(self, trial: int | None = None) -> list[dict[str, Any]]:
-        """All rows, or one trial's, by trial and epoch."""
-        query = sa.select(epochs).order_by(epochs.c.trial, epochs.c.epoch)
-        if trial is not None:
-            query = query.where(epochs.c.trial == trial)
+    def read(self, trial_ids: Collection[int] | None = None) -> list[dict[str, Any]]:
+        """All rows of the database, or those of some trials by Optuna's id, by trial and epoch."""
+        query = sa.select(epochs).order_by(epochs.c.trial_id, epochs.c.epoch)
+        if trial_ids is not None:
+            query = query.where(epochs.c.trial_id.in_(trial_ids))
         with self._engine.connect() as connection:
             found = [dict(row._mapping) for row in connection.execute(query)]
         return [{**row, "metrics": json.loads(row["metrics"])} for row in found]
 
-    def forget(self, trial: int, trial_id: int) -> None:
-        """Drop what an interrupted trial has reported, for it starts anew: its rows and Optuna's values."""
+    def forget(self, trial_id: int, parameters: bool = False) -> None:
+        """Drop what an interrupted trial left behind, for it starts anew.
+
+        These are its epoch rows, the values it reported, and the rungs that successive halving noted on it; of
+        an objective function its `parameters` too, since they are drawn again from the same seed.
+        """
         values = sa.table("trial_intermediate_values", sa.column("trial_id"))
+        drawn = sa.table("trial_params", sa.column("trial_id"))
+        notes = sa.table("trial_system_attributes", sa.column("trial_id"), sa.column("key"))
+        stale = notes.c.key.like("completed_rung_%") | notes.c.key.like("%:relative_params%")
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(epochs).where(epochs.c.trial == trial))
+            connection.execute(sa.delete(epochs).where(epochs.c.trial_id == trial_id))
             connection.execute(sa.delete(values).where(values.c.trial_id == trial_id))
+            connection.execute(sa.delete(notes).where(notes.c.trial_id == trial_id, stale))
+            if parameters:
+                connection.execute(sa.delete(drawn).where(drawn.c.trial_id == trial_id))
 
 
 def _finite(value: float | None) -> float | None:

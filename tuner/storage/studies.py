@@ -91,7 +91,7 @@ class Studies:
                     study = optuna.load_study(study_name=name, storage=storage)
                     return OpenStudy(study, storage, epochs, self.files(name), existed=True)
                 if entry.study_name == name:
-                    _refuse_foreign_study(storage, entry._study_id, name)
+                    _refuse_foreign_study(entry, bool(storage.get_all_trials(entry._study_id, deepcopy=False)))
                     optuna.delete_study(study_name=name, storage=storage)
             study = optuna.create_study(
                 study_name=name, storage=storage, direction="maximize" if space.maximize else "minimize"
@@ -101,11 +101,11 @@ class Studies:
             return OpenStudy(study, storage, epochs, self.files(name), existed=False)
 
 
-def _refuse_foreign_study(storage: optuna.storages.BaseStorage, study_id: int, name: str) -> None:
-    """A study without our mark that has trials is somebody's own, not one whose making was cut short."""
-    if any(trial.state.name != "WAITING" for trial in storage.get_all_trials(study_id, deepcopy=False)):
+def _refuse_foreign_study(entry: Any, has_trials: bool) -> None:
+    """A study of that name with anything in it but what our making writes is somebody's own."""
+    if "space" not in entry.user_attrs and (entry.user_attrs or has_trials):
         raise UsageError(
-            f"the study '{name}' was made by another program",
+            f"the study '{entry.study_name}' was made by another program",
             place="--study",
             hint="Give --study NEW for one of its own.",
         )
@@ -183,7 +183,8 @@ def check_unchanged(study: optuna.Study, space: SearchSpace, task_hash: str, thr
     A budget may always grow. Other versions or another machine are not a difference; see `version_changes`.
     """
     found = differences(study, space, task_hash)
-    _refuse_other_kinds(study, space)
+    if found and accept:
+        _refuse_other_kinds(study, space)
     if found and not accept:
         listed = "\n  ".join(found)
         raise StudyChangedError(
@@ -199,25 +200,34 @@ def check_unchanged(study: optuna.Study, space: SearchSpace, task_hash: str, thr
     return found
 
 
+FIXED = ("metric", "direction", "value")
+"""What a study's values mean; one study cannot hold values of two meanings."""
+
+
 def _refuse_other_kinds(study: optuna.Study, space: SearchSpace) -> None:
-    """Optuna keeps a parameter's kind and choices for a study's whole life, and so must we."""
-    stored = study.user_attrs.get("space", {}).get("search", {})
+    """What a study keeps for its whole life: the meaning of its values, and each parameter's kind and choices."""
+    stored = study.user_attrs.get("space", {})
+    for key in FIXED:
+        if stored.get(key) != getattr(space, key):
+            _refuse(study, f"its {key} was {stored.get(key)} and is now {getattr(space, key)}")
     for parameter in space.parameters:
-        was, now = stored.get(parameter.path), json.loads(json.dumps(parameter.describe()))
-        if was is None or (was.get("type"), was.get("choices")) == (now.get("type"), now.get("choices")):
-            continue
-        raise StudyChangedError(
-            f"{parameter.path} was searched as {_kind(was)} and is now {_kind(now)}, which one study cannot hold, "
-            "so nothing was run",
-            place=study.study_name,
-            hint="Give --study NEW for a study of its own.",
-        )
+        was, now = stored.get("search", {}).get(parameter.path), json.loads(json.dumps(parameter.describe()))
+        if was is not None and any(was.get(key) != now.get(key) for key in ("type", "choices", "log")):
+            _refuse(study, f"{parameter.path} was searched as {_kind(was)} and is now {_kind(now)}")
+
+
+def _refuse(study: optuna.Study, change: str) -> None:
+    raise StudyChangedError(
+        f"{change}, which one study cannot hold, so nothing was run",
+        place=study.study_name,
+        hint="Give --study NEW for a study of its own.",
+    )
 
 
 def _kind(description: Mapping[str, Any]) -> str:
     if "choices" in description:
         return f"choices {shorten(description['choices'], 60)}"
-    return f"a range of {description['type']}s"
+    return f"a {'log ' if description.get('log') else ''}range of {description['type']}s"
 
 
 def version_changes(study: optuna.Study, threads: int) -> list[str]:

@@ -62,6 +62,12 @@ def save_trial(
     save_weights(weights_file, weights, {key: str(value) for key, value in about.items()})
 
 
+def drop_drafts(folder: Path) -> None:
+    """Delete half-written files that a killed process left."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
 def drop_others(folder: Path, chosen: set[int]) -> None:
     """Delete weights and recipes of trials that are no longer kept."""
     for path in folder.glob("trial-*.safetensors"):
