@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +306,151 @@ def test_every_sampler_gives_the_same_table_in_parts(run, sampler: str, pruner: 
         for folder in ("parts", "whole")
     ]
     assert tables[0] == tables[1]
+
+
+def test_a_restarted_trial_is_pruned_where_it_would_have_been(run, monkeypatch) -> None:
+    """Successive halving notes its rungs on the trial; a restart must forget them (here: killed before the tell)."""
+    from tuner.conductor import Conductor
+
+    request = SearchRequest(
+        "tiny.py", "pruned", device="cpu", overrides={"pruner": "asha", "trials": 12}, studies=Path("whole")
+    )
+    search(request, lambda event: None)
+    whole = optuna.load_study(study_name="tiny-pruned", storage="sqlite:///whole/tiny-pruned.db").trials
+    assert any(trial.state == TrialState.PRUNED for trial in whole)
+    tell, killed = Conductor._tell, set()
+
+    def die_once(self: Conductor, flight: Any) -> None:
+        if flight.outcome[0] == TrialState.PRUNED and flight.number not in killed:
+            killed.add(flight.number)
+            raise KeyboardInterrupt
+        tell(self, flight)
+
+    monkeypatch.setattr(Conductor, "_tell", die_once)
+    for _ in whole:
+        with contextlib.suppress(KeyboardInterrupt):
+            search(replace(request, studies=Path("studies")), lambda event: None)
+    assert killed
+    assert [(t.number, t.state, t.values, t.intermediate_values) for t in trials("tiny-pruned")] == [
+        (t.number, t.state, t.values, t.intermediate_values) for t in whole
+    ]
+
+
+def test_a_study_keeps_the_meaning_of_its_values(run) -> None:
+    run(trials=2)
+    text = Path("tiny.yaml").read_text()
+    for before, after in (("minimize", "maximize"), ("val_mse", "val_l1"), ("log: true", "log: false")):
+        Path("tiny.yaml").write_text(text.replace(before, after))
+        with pytest.raises(StudyChangedError, match="cannot hold"):
+            run(trials=3, accept_changes=True)
+    Path("tiny.yaml").write_text(text)
+    assert run(trials=3).counted == 3
+
+
+def test_accepted_changes_make_the_combinations_new(run) -> None:
+    assert run("cells").counted == 6
+    text = Path("tiny.yaml").read_text()
+    Path("tiny.yaml").write_text(text.replace("epochs: 4", "epochs: 2"))
+    assert run("cells", accept_changes=True).counted == 12
+
+
+def test_values_queued_from_outside_that_do_not_fit_fail_and_the_study_goes_on(run) -> None:
+    run(trials=2)
+    study = optuna.load_study(study_name="tiny-quick", storage="sqlite:///studies/tiny-quick.db")
+    study.enqueue_trial({"learning_rate": 0.01, "model.hidden": 3})
+    study.enqueue_trial({"learning_rate": 0.01, "model.hidden": 8})
+    run(trials=5)
+    found = trials()
+    assert found[2].state == TrialState.FAIL
+    assert "do not fit the search space" in found[2].user_attrs["reason"]
+    assert found[3].params == {"learning_rate": 0.01, "model.hidden": 8}
+    assert len(found) == 5
+
+
+def test_trials_of_plain_optuna_in_the_same_study_are_taken_over(run) -> None:
+    """`Objective` in `study.optimize`, cut off in training: the conductor goes on with its trial."""
+    from tuner.objective import Objective
+
+    run(trials=2)
+    study = optuna.load_study(study_name="tiny-quick", storage="sqlite:///studies/tiny-quick.db")
+    objective = Objective("tiny.py")
+    trial = study.ask()
+    recipe, _ = objective.space.recipe_for(objective.space.suggest(trial))
+    trial.set_user_attr("recipe", recipe.model_dump())
+    drawn = dict(trial.params)
+    assert run(trials=4).counted == 4
+    assert trials()[2].params == drawn
+    assert trials()[2].state == TrialState.COMPLETE
+
+
+def test_an_objective_that_exits_or_gives_no_finite_value_does_not_stop_the_study(run) -> None:
+    Path("odd.py").write_text(
+        "import sys\n"
+        "def objective(trial):\n"
+        "    x = trial.suggest_float('x', 0, 1)\n"
+        "    if trial.number == 1: sys.exit(3)\n"
+        "    if trial.number == 2: return float('-inf')\n"
+        "    if trial.number == 3: return None\n"
+        "    return x\n"
+    )
+    ended = run(target="odd.py:objective", study="odd", trials=5)
+    assert [trial.state.name for trial in trials("odd")] == ["COMPLETE", "FAIL", "PRUNED", "FAIL", "COMPLETE"]
+    assert trials("odd")[2].user_attrs["reason"] == "diverged: the objective gave -inf"
+    assert ended.best_value == min(trials("odd")[0].value, trials("odd")[4].value)
+
+
+def test_an_objective_cut_off_between_two_suggestions_draws_the_same_again(run, monkeypatch) -> None:
+    Path("two.py").write_text(
+        "def objective(trial):\n"
+        "    a = trial.suggest_float('a', 0, 1)\n"
+        "    if HOOK[0] and trial.number == 2: HOOK[0] = False; raise KeyboardInterrupt\n"
+        "    return a + trial.suggest_float('b', 0, 1)\n"
+        "HOOK = [False]\n"
+    )
+    run(target="two.py:objective", study="whole", trials=4)
+    from tuner.registry import load_file
+
+    load_file(Path("two.py")).HOOK[0] = True
+    with pytest.raises(KeyboardInterrupt):
+        run(target="two.py:objective", study="parts", trials=4)
+    run(target="two.py:objective", study="parts", trials=4)
+    assert table("parts") == table("whole")
+
+
+def test_a_stop_leaves_no_trial_running(run) -> None:
+    with pytest.raises(SearchStoppedError):
+        run("hopeless", parallel=5)
+    assert {trial.state for trial in trials("tiny-hopeless")} == {TrialState.FAIL}
+
+
+def test_data_options_reach_the_batches_of_every_trial(run) -> None:
+    """Augmentation strength searched: two trials in flight each see their own."""
+    Path("noisy.py").write_text(
+        Path("tiny.py")
+        .read_text()
+        .replace('data_options = {"samples": 64}', 'data_options = {"samples": 64, "noise": 0.0}')
+        + "\n    def batch(self, data, index, properties, generator):\n"
+        "        rows = data.rows(index)\n"
+        "        noise = torch.randn(rows.inputs.shape, generator=generator)\n"
+        "        return type(rows)(rows.inputs + properties['noise'] * noise, rows.targets)\n"
+    )
+    space = Path("tiny.yaml").read_text().replace("task: tiny.py", "task: noisy.py")
+    Path("noisy.yaml").write_text(
+        space.replace("model.hidden: {choices: [2, 4, 8]}", "data.noise: {low: 0.0, high: 1.0}")
+    )
+    run(target="noisy.py", study="one")
+    run(target="noisy.py", study="two", parallel=3)
+    assert table("one") == table("two")
+
+
+def test_epoch_rows_of_a_copied_study_stay_apart(run) -> None:
+    import shutil
+
+    from tuner.storage.studies import Studies
+
+    run(study="a", trials=2)
+    shutil.copy("studies/a.db", "studies/b.db")
+    run(study="b", trials=2)
+    opened = Studies(Path("studies")).load("b")
+    ids = [trial._trial_id for trial in opened.study.trials]
+    assert len(opened.epochs.read(ids)) == 8

@@ -92,7 +92,7 @@ def estimate(mode: str, space: SearchSpace, seconds_per_epoch: float) -> str:
     if trials is None:
         return f"{text}; ends after {duration(budget.seconds or 0)} of training"
     worst = trials * space.most_epochs() * seconds_per_epoch
-    return f"{text}; {trials:,} trials of up to {space.most_epochs()} epochs, about {duration(worst)} if none is pruned"
+    return f"{text}; {trials:,} trials of up to {space.most_epochs()} epochs: {duration(worst)} if none is pruned"
 
 
 def duration(seconds: float) -> str:
@@ -100,4 +100,4 @@ def duration(seconds: float) -> str:
     for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.0f} seconds" if seconds >= 1.5 else "about a second" if seconds >= 0.5 else "under a second"

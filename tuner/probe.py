@@ -14,7 +14,7 @@ from tuner.errors import SearchSpaceError, TaskError, UsageError
 from tuner.recipe import Recipe
 from tuner.registry import place_of
 from tuner.seeds import seed_for
-from tuner.tasks import Batch, Samples, Task, task_source
+from tuner.tasks import Batch, Data, Mean, Samples, Task, task_source
 from tuner.tasks.base import Source, as_batch
 
 PROBE_SAMPLES = 4
@@ -49,15 +49,20 @@ def probe_task(task: Task, recipe: Recipe, place: str = "recipe.model") -> Probe
     """
     model = build_model(task, recipe, place)
     with _blaming(task, "data"):
-        batch = first_batch(task.data(recipe.data).validation)
+        data = task.data(recipe.data)
+        if not isinstance(data, Data):
+            raise _broken(task, "data must give Data(train=..., validation=...)", data)
+        batch = first_batch(data.validation)
     model.eval()
     with torch.no_grad():
-        with _blaming(task, "predict"):
+        with _blaming(task, "predict", f" on inputs of {describe_shape(batch.inputs)}"):
             output = task.predict(model, batch.inputs)
         with _blaming(task, "losses"):
             terms = task.losses(output, batch, task.state())
         with _blaming(task, "metrics"):
             metrics = task.metrics(output, batch)
+    if not isinstance(metrics, Mapping) or not all(isinstance(entry, Mean) for entry in metrics.values()):
+        raise _broken(task, "metrics must give Means: {'mae': Mean.of(errors.abs())}", metrics)
     _check_terms(task, terms, tuple(metrics))
     return Probe(
         input_shape=describe_shape(batch.inputs),
@@ -68,15 +73,22 @@ def probe_task(task: Task, recipe: Recipe, place: str = "recipe.model") -> Probe
     )
 
 
+def _broken(task: Task, rule: str, given: object) -> TaskError:
+    """A method of the task that gives something else than it promises."""
+    return TaskError(f"{type(task).__name__}.{rule}", place=str(_source(task)), value=type(given).__name__)
+
+
 @contextmanager
-def _blaming(task: Task, method: str) -> Iterator[None]:
+def _blaming(task: Task, method: str, detail: str = "") -> Iterator[None]:
     """Turn an exception of the task's own code into a `TaskError` that names the file and line."""
     try:
         yield
     except UsageError:
         raise
     except Exception as error:
-        rule = f"{type(task).__name__}.{method} fails: {type(error).__name__}: {error}"
+        own = method in vars(type(task)) or method != "predict"
+        name = f"{type(task).__name__}.{method}" if own else "the model"
+        rule = f"{name} fails{detail}: {type(error).__name__}: {error}"
         raise TaskError(rule, place=place_of(error, _source(task))) from error
 
 
@@ -95,9 +107,12 @@ def build_model(task: Task, recipe: Recipe, place: str = "recipe.model") -> torc
         torch.manual_seed(seed_for("weights", recipe.seed))
         with _blaming(task, "build_model"):
             try:
-                return task.build_model(recipe.model)
+                model = task.build_model(recipe.model)
             except ValueError as error:
                 raise SearchSpaceError(str(error), place=place, value=recipe.model) from error
+            if not isinstance(model, torch.nn.Module):
+                raise _broken(task, "build_model must give a torch.nn.Module", model)
+            return model
 
 
 def first_batch(source: Source, count: int = PROBE_SAMPLES) -> Batch:

@@ -146,6 +146,7 @@ def _check_choice(
     except UsageError as error:
         hint = error.hint
         if " has no option " in error.rule and error.rule.split("'")[1] in searched:
+            hint += "" if hint.endswith(("?", ".")) else "."
             hint += f" If it is meant for another {field}, add `when: {{{field}: NAME}}`."
         raise SearchSpaceError(error.rule, place=error.place, hint=hint) from None
 

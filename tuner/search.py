@@ -114,7 +114,8 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
             try:
                 return conductor.run()
             except InterruptedRunError as error:
-                kept = f"{conductor.score.counted} trials are kept in {database}. Go on with:"
+                counted = conductor.score.counted
+                kept = f"{counted} {'trial is' if counted == 1 else 'trials are'} kept in {database}. Go on with:"
                 raise InterruptedRunError(error.signal_number, kept) from None
 
 

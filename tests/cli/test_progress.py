@@ -40,13 +40,12 @@ def test_bar_shows_best_rate_and_time_left(width: int) -> None:
 
 def test_lines_hold_value_state_and_parameters() -> None:
     text = shown(120)
-    assert "0 complete   0.9722 *  10/10 ep   4.2s  learning_rate=0.00123 channels=16" in text
+    assert "0 complete    0.9722 *  10/10 ep   4.2s  learning_rate=0.001234 channels=16" in text
     assert "20 of 20 trials are done, in 1m01s" in text
     assert "plateau" in text
 
 
 def test_numbers_in_words() -> None:
     assert [duration(value) for value in (4.21, 65, 7800)] == ["4.2s", "1m05s", "2h10m"]
-    assert parameters({"learning_rate": 0.012345, "model.recurrence": "full", "x": None}) == (
-        "learning_rate=0.0123 recurrence=full x=None"
-    )
+    searched = {"learning_rate": 0.012345, "model.recurrence": "full", "loss_weights.mse": 1.0, "x": None}
+    assert parameters(searched) == "learning_rate=0.01235 recurrence=full loss_weights.mse=1 x=null"

@@ -385,7 +385,7 @@ def test_what_a_study_knows_of_itself(tmp_path):
 
 
 def row_of(trial: int, epoch: int, metrics: dict[str, float], norm: float = 1.0) -> EpochRow:
-    return EpochRow(trial, epoch, 0.01, norm, 0.25, metrics)
+    return EpochRow(trial + 1, trial, epoch, 0.01, norm, 0.25, metrics)
 
 
 def test_epoch_rows_come_back_with_nan_as_none(tmp_path):
@@ -408,8 +408,8 @@ def test_epoch_rows_come_back_with_nan_as_none(tmp_path):
     assert (rows[1]["train_loss"], rows[1]["val_loss"], rows[1]["gradient_norm"]) == (None, None, None)
     assert rows[2]["metrics"] == {"train_loss": 0.5, "val_loss": None, "val_accuracy": 0.75}
     assert (rows[2]["val_loss"], rows[2]["gradient_norm"], rows[2]["learning_rate"]) == (None, None, 0.01)
-    assert again.epochs.read(trial=0) == rows[:2]
-    assert again.epochs.read(trial=9) == []
+    assert again.epochs.read([1]) == rows[:2]
+    assert again.epochs.read([10]) == []
     close(again)
 
 
@@ -423,7 +423,7 @@ def test_a_row_written_twice_is_replaced(tmp_path):
 
 def test_rows_are_written_all_or_none(tmp_path):
     opened = make(tmp_path)
-    bad = EpochRow(0, 2, None, 1.0, 0.1, {})  # type: ignore[arg-type]
+    bad = EpochRow(1, 0, 2, None, 1.0, 0.1, {})  # type: ignore[arg-type]
     with pytest.raises(Exception, match="learning_rate"):
         opened.epochs.write([row_of(0, 1, {"val_loss": 1.0}), bad])
     assert opened.epochs.read() == []
@@ -439,7 +439,7 @@ def test_an_interrupted_trial_is_forgotten_and_no_other(tmp_path):
         trial.set_user_attr("values", {"x": 1})
         opened.epochs.write([row_of(trial.number, epoch, {"val_loss": 0.5}) for epoch in (1, 2)])
     opened.study.tell(trials[0], 0.4)
-    opened.epochs.forget(1, trials[1]._trial_id)
+    opened.epochs.forget(trials[1]._trial_id)
     after = opened.study.get_trials(deepcopy=False)
     assert [len(trial.intermediate_values) for trial in after] == [2, 0, 2]
     assert opened.storage.get_trial(trials[1]._trial_id).intermediate_values == {}

@@ -149,10 +149,13 @@ def top_trials(frame: pd.DataFrame, n: int, maximize: bool) -> TopTrials:
     """
     sign = -1 if maximize else 1
     complete = frame[frame["state"] == "complete"]
-    rows = [row for row in complete.to_dict("records") if finite(row["value"]) is not None]
+    names = [str(name) for name in frame.columns]
+    # column by column: as records, pandas would turn what is missing into None, which is a value
+    every = [dict(zip(names, row, strict=True)) for row in zip(*(cells(complete, name) for name in names), strict=True)]
+    rows = [row for row in every if finite(row["value"]) is not None]
     rows.sort(key=lambda row: (sign * row["value"], row["number"]))
     columns = parameters_of(frame)
-    best = tuple(_top_trial({str(key): cell for key, cell in row.items()}, columns) for row in rows[: max(n, 0)])
+    best = tuple(_top_trial(row, columns) for row in rows[: max(n, 0)])
     differing = tuple(name for name in columns if len({_key(trial, name) for trial in best}) > 1)
     shared = {} if not best else {k: v for k, v in best[0].parameters.items() if k not in differing}
     return TopTrials(best, differing, shared)

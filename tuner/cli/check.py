@@ -31,4 +31,4 @@ def check(
     target = task or which_target(studies, "quick")
     console = Console(highlight=False)
     for line in check_target(target, mode, space, fixed, device):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)

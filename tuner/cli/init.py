@@ -17,9 +17,13 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
     """Write a working task file and search space to start from."""
+    from tuner.search_space.file import bundled_folder, spaces_in
+
     stem = name.removesuffix(".py")
     if not stem.isidentifier() or keyword.iskeyword(stem):
         raise UsageError("a task's name is a Python name, such as my_task", value=name)
+    if stem in spaces_in(bundled_folder()):
+        raise UsageError("is the name of a task that comes with tuner; choose another", value=name)
     files = {Path(f"{stem}.py"): "task.py.txt", Path(f"{stem}.yaml"): "space.yaml.txt"}
     for path in files:
         if path.exists() and not force:

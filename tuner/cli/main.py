@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 from typing import Annotated
 
 import typer
@@ -76,7 +78,12 @@ def main() -> None:
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    """Print to stderr, wrapped between words on a terminal; lines that begin with a blank stay whole."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+    for line in text.splitlines():
+        whole = not width or line.startswith(" ")
+        wrapped = line if whole else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        typer.echo(wrapped, err=True)
 
 
 def _command() -> str:

@@ -26,6 +26,7 @@ from tuner.events import (
     TrialEnded,
     TrialStarted,
 )
+from tuner.report.words import measured, short_names, shown
 
 STYLES = {"complete": "green", "pruned": "yellow", "diverged": "magenta", "failed": "red"}
 
@@ -145,7 +146,7 @@ class _Bar(_Lines):
         parts = [f"{self.done}/{total}" if total else f"{self.done}"]
         value, number = self.best
         if value is not None:
-            parts.append(f"best {value:.4g} (trial {number})")
+            parts.append(f"best {measured(value)} (trial {number})")
         elapsed, gained = time.monotonic() - self.started, self._position() - self.before
         if gained > 0:
             parts.append(f"{60 * gained / elapsed:.3g}/min")
@@ -175,10 +176,10 @@ def trial_line(event: TrialEnded, width: int | None = None) -> RenderableType:
 
     On a terminal of `width` columns parameters wrap in a column of their own, where there is room for one.
     """
-    value = "-" if event.value is None else f"{event.value:.4g}"
+    value = measured(event.value)
     head = Text(f"{event.trial:>4} ")
     head.append(f"{event.state:<8} ", style=STYLES.get(event.state, ""))
-    head.append(f"{value:>8} ", style="bold" if event.is_best else "")
+    head.append(f"{value:>9} ", style="bold" if event.is_best else "")
     head.append("* " if event.is_best else "  ", style="bold green")
     if event.epochs_asked:
         head.append(f"{event.epochs_done:>3}/{event.epochs_asked} ep ", style="dim")
@@ -198,24 +199,19 @@ def trial_line(event: TrialEnded, width: int | None = None) -> RenderableType:
 def result_lines(event: StudyEnded, opened: StudyOpened | None, studies: Path) -> Text:
     """How the search ended, and what to do with it."""
     text = Text(f"{event.study}: {event.reason}, in {duration(event.seconds)}.\n")
+    where = "" if studies == Path("studies") else f" --studies {studies}"
     if event.best_value is None:
         text.append("No trial completed.\n", style="red")
-    else:
-        metric = opened.metric if opened else "value"
-        text.append(f"Best: trial {event.best_trial}, {metric} {event.best_value:.4g}\n", style="bold")
-    where = "" if studies == Path("studies") else f" --studies {studies}"
-    text.append(f"  tuner analyze {event.study}{where}\n  tuner export {event.study}{where}")
-    return text
+        return text.append(f"  tuner analyze {event.study}{where}")
+    metric = opened.metric if opened else "value"
+    text.append(f"Best: trial {event.best_trial}, {metric} {measured(event.best_value)}\n", style="bold")
+    return text.append(f"  tuner analyze {event.study}{where}\n  tuner export {event.study}{where}")
 
 
 def parameters(params: Mapping[str, Any]) -> str:
-    """Searched values in short: `learning_rate=0.0126 batch_size=32`."""
-    return " ".join(f"{name.removeprefix('model.')}={short(value)}" for name, value in params.items())
-
-
-def short(value: Any) -> str:
-    """A value with three significant digits where it is a float."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """Searched values in short: `learning_rate=0.01262 batch_size=32`."""
+    names = short_names(list(params))
+    return " ".join(f"{name}={shown(value)}" for name, value in zip(names, params.values(), strict=True))
 
 
 def duration(seconds: float) -> str:
@@ -238,10 +234,11 @@ def epoch_reporter(*, quiet: bool, as_json: bool) -> Iterator[Emit]:
         if isinstance(event, Note) and (not quiet or event.level == "warning"):
             console.print(line_of_note(event))
         elif isinstance(event, EpochDone) and not quiet:
-            losses = f"train loss {event.train_loss:.4g}  val loss {event.val_loss:.4g}"
-            others = [f"{name} {value:.4g}" for name, value in event.metrics.items() if _worth_a_line(name, event)]
+            losses = [("train loss", event.train_loss), ("val loss", event.val_loss)]
+            others = [(name, value) for name, value in event.metrics.items() if _worth_a_line(name, event)]
+            cells = [f"{name} {measured(value):>6}" for name, value in [*losses, *others]]
             head = f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}"
-            console.print(f"{head}  {losses}  {'  '.join(others)}  lr {event.learning_rate:.3g}", markup=False)
+            console.print("  ".join([head, *cells, f"lr {event.learning_rate:.3g}"]), markup=False)
 
     yield show
 

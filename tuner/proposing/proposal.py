@@ -54,7 +54,8 @@ class Proposer:
         self._all_cells: set[str] | None = None
         self._cells: Iterator[dict[str, Any]] | None = None
         for trial in study.get_trials(deepcopy=False):
-            if "recipe" in trial.user_attrs and "duplicate_of" not in trial.user_attrs:
+            unfinished = not trial.state.is_finished() and "values" not in trial.user_attrs
+            if "recipe" in trial.user_attrs and "duplicate_of" not in trial.user_attrs and not unfinished:
                 self._numbers.setdefault(_key(trial.user_attrs["recipe"]), trial.number)
 
     def exhausted(self, size: int | None) -> bool:

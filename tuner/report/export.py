@@ -53,11 +53,13 @@ def kept_weights(opened: OpenStudy, trial: FrozenTrial) -> Path | None:
 def export_trial(opened: OpenStudy, number: int | None, out: Path | None, force: bool) -> list[str]:
     """Write `recipe.yaml` and `weights.safetensors` into a folder; gives a line per file.
 
+    Of an objective function's trial there is only `params.yaml`.
     Raises `UsageError` for files that are there already, unless `force`.
     """
     trial = pick_trial(opened, number)
     folder = out or Path(f"{opened.study.study_name}-trial-{trial.number}")
-    recipe, weights = folder / "recipe.yaml", folder / "weights.safetensors"
+    has_recipe = "recipe" in trial.user_attrs
+    recipe, weights = folder / ("recipe.yaml" if has_recipe else "params.yaml"), folder / "weights.safetensors"
     text, kept = recipe_text(opened, trial), kept_weights(opened, trial)
     if folder.exists() and not folder.is_dir():
         raise UsageError("not a folder", place="--out", value=str(folder))
@@ -66,6 +68,8 @@ def export_trial(opened: OpenStudy, number: int | None, out: Path | None, force:
             raise UsageError("the file is there already", place=str(path), hint="Give --force to overwrite it.")
     folder.mkdir(parents=True, exist_ok=True)
     _put(recipe, text.encode())
+    if not has_recipe:
+        return [f"{recipe}: the parameters of trial {trial.number}"]
     lines = [f"{recipe}: the recipe of trial {trial.number}; train it with `tuner train {recipe}`"]
     if kept is None:
         return [*lines, f"no weights: those of trial {trial.number} were not kept (see --keep)"]

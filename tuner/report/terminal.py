@@ -23,7 +23,7 @@ from tuner.report.readings import (
     trials_reading,
     uncounted_reading,
 )
-from tuner.report.words import NOTHING, duration, measured, percent, plural, printable, short, shown
+from tuner.report.words import NOTHING, duration, measured, percent, plural, printable, short, short_names, shown
 
 if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze` needs
     from tuner.analysis import Analysis, Level, ParameterImpact, TopTrial
@@ -67,7 +67,9 @@ def _summary(analysis: Analysis) -> list[tuple[str, Text]]:
     if analysis.task:
         mode = f", mode {analysis.mode}" if analysis.mode else ""
         rows.append(("task", Text(printable(f"{analysis.task}{mode}"))))
-    epoch = {"best": ", each trial's best epoch", "last": ", each trial's last epoch"}.get(analysis.value or "", "")
+    epochs = any(trial.epochs_asked for trial in analysis.top.trials)
+    words = {"best": ", each trial's best epoch", "last": ", each trial's last epoch"}
+    epoch = words.get(analysis.value or "", "") if epochs else ""
     rows.append(("metric", Text(printable(f"{analysis.metric}, {analysis.direction}{epoch}"))))
     if analysis.best and analysis.best.parameters:
         rows.append(("best has", _parameters(analysis.best.parameters)))
@@ -110,7 +112,7 @@ def _print_top(analysis: Analysis, console: Console) -> None:
         Column("trial"),
         Column("value"),
         *_extra_columns(top.trials),
-        *map(Column, _short_names(top.differing)),
+        *map(Column, short_names(top.differing)),
     ]
     rows = [_top_row(trial, columns, top.differing) for trial in top.trials]
     table = plain_table(columns, rows, bold=0)
@@ -140,12 +142,6 @@ def _top_row(trial: TopTrial, columns: list[Column], differing: tuple[str, ...])
     }
     values = [shown(trial.parameters[name]) if name in trial.parameters else NOTHING for name in differing]
     return [*(cells[header] for header in headers), *(short(value, LONGEST_CELL) for value in values)]
-
-
-def _short_names(paths: tuple[str, ...]) -> list[str]:
-    """Each path's last part, where no other path ends alike."""
-    lasts = [path.rpartition(".")[2] for path in paths]
-    return [printable(last if lasts.count(last) == 1 else path) for path, last in zip(paths, lasts, strict=True)]
 
 
 def _print_impact(analysis: Analysis, console: Console) -> None:
@@ -206,6 +202,8 @@ def _level_table(entry: ParameterImpact, levels: list[Level]) -> tuple[list[Colu
 
 
 def _print_gap(analysis: Analysis, console: Console) -> None:
+    if analysis.gap is None and not any(trial.epochs_asked for trial in analysis.top.trials):
+        return
     _heading(console, "Gap: final validation loss minus final training loss", gap_reading(analysis))
     gap = analysis.gap
     if gap is None:

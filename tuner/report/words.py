@@ -73,6 +73,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Each path's last part, where no other path ends alike; a loss weight stays whole, for it is no loss."""
+    lasts = [path if path.startswith("loss_weights.") else path.rpartition(".")[2] for path in paths]
+    return [printable(last if lasts.count(last) == 1 else path) for path, last in zip(paths, lasts, strict=True)]
+
+
 def short(text: str, width: int) -> str:
     """`text`, cut to `width` characters."""
     return text if len(text) <= width else text[: width - 3] + "..."

@@ -78,7 +78,6 @@ def _space_of(target: Target, mode: Mode, places: Places) -> SearchSpace:
         parallel=mode.parallel,
         study_seed=mode.study_seed,
         function=target.function,
-        expect=file.expect,
         origins=_origins(mode, places),
     )
 

@@ -19,13 +19,6 @@ SAMPLERS = ("grid", "random", "tpe", "gp", "cmaes", "qmc")
 PRUNERS = ("none", "median", "percentile", "hyperband", "asha", "patient", "threshold")
 
 
-class Expect(Section):
-    """Ranges of a metric, or of `gap`, that are good or poor: `{val_loss: [0.001, 0.01], gap: [null, 0.01]}`."""
-
-    good: dict[str, tuple[float | None, float | None]] = {}
-    poor: dict[str, tuple[float | None, float | None]] = {}
-
-
 class Mode(Section):
     """What one mode searches and how; `trials` and `time` are totals over all runs of the study."""
 
@@ -53,7 +46,6 @@ class SpaceFile(Section):
     value: Literal["best", "last"] = "best"
     recipe: dict[str, Any] = {}
     modes: dict[str, Any] = {}
-    expect: Expect = Expect()
 
 
 @dataclass(frozen=True)

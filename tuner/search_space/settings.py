@@ -45,5 +45,5 @@ def parse_duration(text: str | float, place: str = "--time") -> float:
     parts = [float(part or 0) for part in match.groups()] if match else [0.0]
     seconds = sum(part * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=False))
     if seconds <= 0:
-        raise UsageError("a duration above 0 is written 90s, 30m, 1h30m or 2d", place=place, value=text)
+        raise UsageError("a duration above 0 is written 90 or 90s (seconds), 30m, 1h30m or 2d", place=place, value=text)
     return seconds

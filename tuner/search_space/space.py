@@ -11,7 +11,6 @@ from typing import Any
 from tuner.errors import SearchSpaceError
 from tuner.recipe import Recipe
 from tuner.search_space.expression import Expression
-from tuner.search_space.file import Expect
 from tuner.search_space.parameter import IntRange, Parameter, Suggests
 
 
@@ -50,7 +49,6 @@ class SearchSpace:
     parallel: int = 1
     study_seed: int = 0
     function: str | None = None
-    expect: Expect = field(default_factory=Expect)
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @property

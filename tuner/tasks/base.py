@@ -106,8 +106,12 @@ class Task(ABC):
     def losses(self, output: Any, batch: Batch, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Named loss terms, each of shape (batch,), or () for a term of the whole batch; pure."""
 
-    def batch(self, data: Samples, index: Tensor, properties: Mapping[str, float], generator: torch.Generator) -> Batch:
-        """The samples at `index` (batch,); random crops and augmentation draw from `generator`."""
+    def batch(self, data: Samples, index: Tensor, properties: Mapping[str, Any], generator: torch.Generator) -> Batch:
+        """The samples at `index` (batch,) for a training step; crops and augmentation draw from `generator`.
+
+        `properties` is the recipe's `data`. One task serves all trials at once, so keep nothing of a recipe on
+        `self`. Not called for torch Datasets, which give their own samples.
+        """
         return data.rows(index)
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:

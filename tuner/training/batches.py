@@ -41,7 +41,7 @@ def training_batches(
     home = source.inputs.device
     for step, part in enumerate(parts, start=skip):
         generator = torch.Generator().manual_seed(seed_for("crops", recipe.data_seed, epoch, step))
-        yield task.batch(source, part.to(home), {}, generator).to(device)
+        yield task.batch(source, part.to(home), recipe.data, generator).to(device)
 
 
 def validation_batches(source: Source, recipe: Recipe, device: torch.device) -> Iterator[Batch]:

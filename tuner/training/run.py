@@ -68,7 +68,7 @@ class Result:
     def summary(self) -> dict[str, Any]:
         """What a study records of a trial beside its value; `gap` is final validation minus training loss."""
         if not self.records:
-            return {"epochs_done": 0, "epochs_asked": self.epochs_asked}
+            return {"epochs_done": 0, "epochs_asked": self.epochs_asked} if self.epochs_asked else {}
         last = self.records[-1]
         return {
             "final_train_loss": last.train_loss,
