@@ -426,9 +426,7 @@ def test_a_stop_leaves_no_trial_running(run) -> None:
 def test_data_options_reach_the_batches_of_every_trial(run) -> None:
     """Augmentation strength searched: two trials in flight each see their own."""
     Path("noisy.py").write_text(
-        Path("tiny.py")
-        .read_text()
-        .replace('data_options = {"samples": 64}', 'data_options = {"samples": 64, "noise": 0.0}')
+        Path("tiny.py").read_text().replace('"samples": 64}', '"samples": 64, "noise": 0.0}')
         + "\n    def batch(self, data, index, properties, generator):\n"
         "        rows = data.rows(index)\n"
         "        noise = torch.randn(rows.inputs.shape, generator=generator)\n"
