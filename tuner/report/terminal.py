@@ -202,7 +202,7 @@ def _level_table(entry: ParameterImpact, levels: list[Level]) -> tuple[list[Colu
 
 
 def _print_gap(analysis: Analysis, console: Console) -> None:
-    if analysis.gap is None and not any(trial.epochs_asked for trial in analysis.top.trials):
+    if analysis.top.trials and analysis.gap is None and not any(trial.epochs_asked for trial in analysis.top.trials):
         return
     _heading(console, "Gap: final validation loss minus final training loss", gap_reading(analysis))
     gap = analysis.gap
