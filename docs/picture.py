@@ -1,4 +1,4 @@
-"""Draws a real `tuner quick digits` in a terminal of 120 columns as an SVG: `python docs/picture.py docs/quick.svg`."""
+"""Draws a real `tuner quick digits` in a terminal of 128 columns as an SVG: `python docs/picture.py docs/quick.svg`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 120
+WIDTH = 128
 
 
 def run_in_terminal(command: list[str], folder: str) -> str:
