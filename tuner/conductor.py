@@ -33,7 +33,9 @@ from tuner.training.run import EpochRecord, Result
 from tuner.training.series import save_series
 from tuner.training.trainer import is_out_of_memory
 
-INFEASIBLE_IN_A_ROW = 1_000
+FRUITLESS_IN_A_ROW = 1_000
+"""So many infeasible proposals, or so many duplicates, one behind the other, end a study."""
+
 FAILURES_ALIKE = 3
 """If the first trials all fail, and alike, as many as this stop the study."""
 
@@ -80,13 +82,8 @@ class Conductor:
         start_objective: Callable[[optuna.Trial], Body] | None = None,
     ) -> None:
         self.study, self.storage, self.epochs = opened.study, opened.storage, opened.epochs
-        self.files, self.space, self.emit, self.interrupts, self.keep = (
-            opened.files,
-            space,
-            emit,
-            interrupts,
-            keep,
-        )
+        self.files, self.space, self.emit = opened.files, space, emit
+        self.interrupts, self.keep = interrupts, keep
         self.start, self.start_objective = start, start_objective
         most_epochs = None if start_objective else space.most_epochs()
         self.study.pruner = build_pruner(space.pruner, space.pruner_kwargs, most_epochs)
@@ -171,7 +168,7 @@ class Conductor:
                 continue
             proposal = self.proposer.ask()
             if proposal is None:
-                return f"every one of the {self.size} combinations is tried"
+                return self._all_tried()
             self._begin(proposal)
         return ""
 
@@ -185,10 +182,14 @@ class Conductor:
         if budget.stop_without_improvement and score.since_best >= budget.stop_without_improvement:
             return f"{score.since_best} trials brought no improvement"
         if self.proposer.exhausted(self.size):
-            return f"every one of the {self.size} combinations is tried"
-        if self.duplicates_in_a_row >= INFEASIBLE_IN_A_ROW:
+            return self._all_tried()
+        if self.duplicates_in_a_row >= FRUITLESS_IN_A_ROW:
             return f"the sampler proposed nothing new {self.duplicates_in_a_row} times in a row"
         return ""
+
+    def _all_tried(self) -> str:
+        number = "" if self.size is None else f" one of the {self.size:,}"
+        return f"every{number} combination{'' if self.size is None else 's'} is tried"
 
     def _begin(self, proposal: Proposal, restarted: bool = False) -> None:
         """Put a proposal in flight; one that is infeasible, a duplicate or unfit is recorded at once instead."""
@@ -231,7 +232,7 @@ class Conductor:
         self.storage.set_trial_user_attr(proposal.trial_id, "reason", f"infeasible: {proposal.infeasible}")
         self.storage.set_trial_state_values(proposal.trial_id, TrialState.PRUNED)
         self.infeasible_in_a_row += 1
-        if self.infeasible_in_a_row >= INFEASIBLE_IN_A_ROW:
+        if self.infeasible_in_a_row >= FRUITLESS_IN_A_ROW:
             raise SearchStoppedError(
                 f"{self.infeasible_in_a_row:,} proposals in a row broke a constraint, the last one "
                 f"'{proposal.infeasible}': loosen it, or narrow the ranges"

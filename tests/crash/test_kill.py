@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +34,32 @@ def load(folder: str = "studies") -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="tiny-pruned", storage=f"sqlite:///{folder}/tiny-pruned.db").trials
 
 
-def finished(folder: str = "studies") -> int:
-    """Trials told so far; 0 while there is no study yet."""
+def count(query: str, folder: str = "studies") -> int:
+    """A number read from the study's file without touching it; 0 while there is none."""
+    path = Path(folder, "tiny-pruned.db")
+    if not path.exists():
+        return 0
     try:
-        return sum(trial.state.is_finished() for trial in load(folder))
-    except Exception:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return int(connection.execute(query).fetchone()[0])
+    except sqlite3.OperationalError:
         return 0
 
 
-def wait_for(count: int) -> None:
-    while finished() < count:
+def finished() -> int:
+    """Trials told so far."""
+    return count("SELECT COUNT(*) FROM trials WHERE state IN ('COMPLETE', 'PRUNED', 'FAIL')")
+
+
+def reported() -> int:
+    """Epochs reported so far."""
+    return count("SELECT COUNT(*) FROM trial_intermediate_values")
+
+
+def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    """Wait for a condition that `process` brings about; its end before that is a failure."""
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
 
 
@@ -51,7 +70,7 @@ def table(folder: str) -> list[tuple[Any, ...]]:
 def test_kill_9_halfway_loses_nothing_and_trains_nothing_twice(workplace: Path) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     killed = start("--set", "model.hidden=64")
-    wait_for(10)
+    wait_until(killed, lambda: finished() >= 10)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     before = finished()
@@ -76,8 +95,7 @@ def test_kill_9_halfway_loses_nothing_and_trains_nothing_twice(workplace: Path) 
 @pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_at_the_next_step_and_say_how_to_go_on(workplace: Path, signal_number: int, code: int) -> None:
     running = start("--set", "epochs=100000", "--set", "model.hidden=8")
-    while not finished_epochs():
-        time.sleep(0.05)
+    wait_until(running, lambda: reported() > 0)
     running.send_signal(signal_number)
     _, err = running.communicate(timeout=20)
     assert running.returncode == code
@@ -86,17 +104,9 @@ def test_signals_end_at_the_next_step_and_say_how_to_go_on(workplace: Path, sign
     assert "Traceback" not in err
 
 
-def finished_epochs() -> int:
-    try:
-        return sum(len(trial.intermediate_values) for trial in load())
-    except Exception:
-        return 0
-
-
 def test_two_conductors_do_not_train_one_study(workplace: Path) -> None:
     first = start("--set", "epochs=100000")
-    while not finished_epochs():
-        time.sleep(0.05)
+    wait_until(first, lambda: reported() > 0)
     second = start("--set", "epochs=100000")
     _, err = second.communicate(timeout=60)
     assert second.returncode == 1

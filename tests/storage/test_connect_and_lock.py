@@ -195,3 +195,20 @@ def test_a_lock_is_given_back_after_an_error(tmp_path):
     with owned(path, "s"), owned(tmp_path / ".t.lock", "t"):
         pass
     assert not is_owned(path)
+
+
+MAKE = "import sys, pathlib; from tuner.storage.connect import connect; input(); connect(pathlib.Path(sys.argv[1]))"
+
+
+def test_a_database_made_by_several_processes_at_once_serves_them_all(tmp_path):
+    """`tuner list` in another terminal while a study is being made must end neither of them."""
+    for attempt in range(4):
+        command = [sys.executable, "-c", MAKE, str(tmp_path / f"{attempt}.db")]
+        pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes = [subprocess.Popen(command, **pipes) for _ in range(3)]
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        for process in processes:
+            assert process.communicate()[1] == ""
+            assert process.returncode == 0

@@ -24,7 +24,7 @@ from tuner.search_space.space import SearchSpace
 ASK_AGAIN = 20
 """How often a proposal equal to an earlier one is asked again."""
 
-COUNTABLE_COMBINATIONS = 100_000
+COUNTABLE_COMBINATIONS = 10_000
 """Spaces with more combinations than this are not counted to see whether they are exhausted."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,11 +28,23 @@ def connect(path: Path) -> optuna.storages.RDBStorage:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(path)
-        timeout = {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}}
-        storage = optuna.storages.RDBStorage(url(path), engine_kwargs=timeout)
+        storage = _open_storage(path)
         event.listen(storage.engine, "connect", _set_pragmas)
         storage.engine.dispose()
         return storage
+
+
+def _open_storage(path: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage; while another process makes the same tables, try again, for then they are there."""
+    timeout = {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}}
+    for pause_seconds in (0.05, 0.1, 0.2, 0.4, 0.8):
+        try:
+            return optuna.storages.RDBStorage(url(path), engine_kwargs=timeout)
+        except exc.DBAPIError as error:
+            if not re.search("already exists|UNIQUE constraint failed: (alembic_version|version_info)", str(error)):
+                raise
+            time.sleep(pause_seconds)
+    return optuna.storages.RDBStorage(url(path), engine_kwargs=timeout)
 
 
 def url(path: Path) -> str:

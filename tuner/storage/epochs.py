@@ -59,7 +59,8 @@ class EpochRows:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        metadata.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(sa.schema.CreateTable(epochs, if_not_exists=True))
 
     def write(self, rows: Iterable[EpochRow]) -> None:
         """Write rows in one transaction; a row that is there already is replaced."""
