@@ -21,7 +21,7 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, the current one, with the tests' own task files in it."""
     for path in FILES.iterdir():
         if path.is_file():

@@ -20,7 +20,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @pytest.fixture
-def events(workplace: Path) -> list[Event]:
+def events(own_folder: Path) -> list[Event]:
     return []
 
 

@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_quick_digits_reaches_96_percent_and_analyze_names_the_trial(workplace: Path, tuner) -> None:
+def test_quick_digits_reaches_96_percent_and_analyze_names_the_trial(own_folder: Path, tuner) -> None:
     assert tuner("quick", "digits", "--quiet").code == 0
     found = json.loads(tuner("analyze", "digits-quick", "--json").out)
     assert found["best"]["value"] >= 0.96
@@ -19,7 +19,7 @@ def test_quick_digits_reaches_96_percent_and_analyze_names_the_trial(workplace: 
 
 
 @pytest.mark.long
-def test_quick_digits_holds_for_other_study_seeds(workplace: Path, tuner) -> None:
+def test_quick_digits_holds_for_other_study_seeds(own_folder: Path, tuner) -> None:
     """The mean of the best value over three study seeds is printed with `-s`."""
     best = []
     for seed in ("0", "1", "2"):

@@ -18,7 +18,7 @@ def study_of(**more: object) -> optuna.Study:
     return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), **more)  # type: ignore[arg-type]
 
 
-def test_objective_builds_the_model_from_suggested_values(workplace: Path) -> None:
+def test_objective_builds_the_model_from_suggested_values(own_folder: Path) -> None:
     study = study_of()
     study.optimize(Objective("tiny.py"), n_trials=4)
     for trial in study.trials:
@@ -27,7 +27,7 @@ def test_objective_builds_the_model_from_suggested_values(workplace: Path) -> No
         assert trial.user_attrs["recipe"]["model"]["hidden"] == trial.params["model.hidden"]
 
 
-def test_objective_prunes_through_optunas_pruner(workplace: Path) -> None:
+def test_objective_prunes_through_optunas_pruner(own_folder: Path) -> None:
     pruner = optuna.pruners.ThresholdPruner(upper=0.0)
     study = study_of(pruner=pruner)
     study.optimize(Objective("tiny.py"), n_trials=2)
@@ -36,7 +36,7 @@ def test_objective_prunes_through_optunas_pruner(workplace: Path) -> None:
     assert list(study.trials[0].intermediate_values) == [1]
 
 
-def test_infeasible_and_diverged_trials_are_pruned_with_their_reason(workplace: Path) -> None:
+def test_infeasible_and_diverged_trials_are_pruned_with_their_reason(own_folder: Path) -> None:
     study = study_of()
     study.optimize(Objective("tiny.py", mode="impossible"), n_trials=1)
     assert study.trials[0].user_attrs["infeasible"] == "learning_rate > 1"

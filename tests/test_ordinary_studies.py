@@ -15,7 +15,7 @@ import pytest
 
 
 @pytest.fixture
-def database(workplace: Path, tuner) -> str:
+def database(own_folder: Path, tuner) -> str:
     assert tuner("run", "tiny.py", "--mode", "faults", "--quiet").code == 0
     return "sqlite:///studies/tiny-faults.db"
 

@@ -11,13 +11,13 @@ import yaml
 
 
 @pytest.fixture
-def study(workplace: Path, tuner) -> str:
+def study(own_folder: Path, tuner) -> str:
     """A finished study in the current folder."""
     assert tuner("quick", "tiny.py", "--quiet").code == 0
     return "tiny-quick"
 
 
-def test_quick_prints_a_line_per_trial_and_what_to_do_next(workplace: Path, tuner) -> None:
+def test_quick_prints_a_line_per_trial_and_what_to_do_next(own_folder: Path, tuner) -> None:
     done = tuner("quick", "tiny.py")
     lines = done.out.splitlines()
     assert lines[0] == "study tiny-quick (new): tiny.py, val_mse, minimized, on cpu"
@@ -30,13 +30,13 @@ def test_quick_prints_a_line_per_trial_and_what_to_do_next(workplace: Path, tune
     assert " complete " not in again.out
 
 
-def test_quiet_prints_the_result_only(workplace: Path, tuner) -> None:
+def test_quiet_prints_the_result_only(own_folder: Path, tuner) -> None:
     done = tuner("quick", "tiny.py", "--quiet")
     assert done.out.startswith("tiny-quick: 6 of 6 trials are done")
     assert done.err == ""
 
 
-def test_json_prints_an_event_a_line(workplace: Path, tuner) -> None:
+def test_json_prints_an_event_a_line(own_folder: Path, tuner) -> None:
     done = tuner("run", "tiny.py", "--mode", "faults", "--json")
     events = [json.loads(line) for line in done.out.splitlines()]
     assert events[0]["event"] == "StudyOpened"
@@ -45,7 +45,7 @@ def test_json_prints_an_event_a_line(workplace: Path, tuner) -> None:
     assert ended == ["complete", "diverged", "failed", "failed"]
 
 
-def test_set_fixes_values_searched_or_not(workplace: Path, tuner) -> None:
+def test_set_fixes_values_searched_or_not(own_folder: Path, tuner) -> None:
     arguments = ("--set", "learning_rate=0.02", "--set", "epochs=1", "--set", "optimizer_kwargs={weight_decay:0.01}")
     assert tuner("quick", "tiny.py", *arguments, "--trials", "2").code == 0
     trial = json.loads(tuner("analyze", "--json").out)
@@ -65,7 +65,7 @@ def test_other_settings_are_shown_and_nothing_runs(study: str, tuner) -> None:
 
 
 @pytest.mark.parametrize("target", ["diabetes.py", "svc.py:objective"])
-def test_users_own_files_run_resume_and_analyze(workplace: Path, tuner, target: str) -> None:
+def test_users_own_files_run_resume_and_analyze(own_folder: Path, tuner, target: str) -> None:
     """Forty lines of a task without a search space, and a plain Optuna objective."""
     direction = ["--direction", "maximize"] if ":" in target else ["--set", "epochs=3"]
     assert tuner("quick", target, *direction, "--trials", "3").code == 0
@@ -97,14 +97,14 @@ def test_list_shows_studies_and_their_state(study: str, tuner) -> None:
     assert "not a SQLite database" in text
 
 
-def test_list_of_nothing_says_how_to_begin(workplace: Path, tuner) -> None:
+def test_list_of_nothing_says_how_to_begin(own_folder: Path, tuner) -> None:
     done = tuner("list")
     assert done.code == 0
     assert "tuner quick digits" in done.out
     assert not Path("studies").exists()
 
 
-def test_train_saves_weights_recipe_epochs_and_series(workplace: Path, tuner) -> None:
+def test_train_saves_weights_recipe_epochs_and_series(own_folder: Path, tuner) -> None:
     done = tuner("train", "tiny.py", "--set", "epochs=3", "--set", "model.hidden=8")
     assert done.code == 0, done.err
     folder = Path("studies/tiny-train-001")
@@ -150,7 +150,7 @@ def test_export_of_a_trial_without_weights_says_so(study: str, tuner) -> None:
     assert [path.name for path in Path("other").iterdir()] == ["recipe.yaml"]
 
 
-def test_check_says_shapes_size_time_and_combinations(workplace: Path, tuner) -> None:
+def test_check_says_shapes_size_time_and_combinations(own_folder: Path, tuner) -> None:
     done = tuner("check", "tiny.py")
     assert done.code == 0, done.err
     for words in (
@@ -165,13 +165,13 @@ def test_check_says_shapes_size_time_and_combinations(workplace: Path, tuner) ->
     assert not Path("studies").exists()
 
 
-def test_check_of_a_model_that_fails_shows_the_error(workplace: Path, tuner) -> None:
+def test_check_of_a_model_that_fails_shows_the_error(own_folder: Path, tuner) -> None:
     done = tuner("check", "tiny.py", "--set", "model.fault=error", "--mode", "quick")
     assert done.code == 1
     assert "this model never works" in done.err
 
 
-def test_init_writes_a_task_that_works_at_once(workplace: Path, tuner) -> None:
+def test_init_writes_a_task_that_works_at_once(own_folder: Path, tuner) -> None:
     done = tuner("init", "my_task")
     assert done.code == 0
     assert tuner("check", "my_task.py").code == 0
@@ -182,13 +182,13 @@ def test_init_writes_a_task_that_works_at_once(workplace: Path, tuner) -> None:
     assert tuner("init", "my-task").code == 2
 
 
-def test_bare_quick_takes_the_only_search_space(workplace: Path, tuner) -> None:
+def test_bare_quick_takes_the_only_search_space(own_folder: Path, tuner) -> None:
     done = tuner("quick", "--trials", "1")
     assert done.code == 0, done.err
     assert "study tiny-quick" in done.out
 
 
-def test_bare_quick_takes_the_last_used_else_lists(workplace: Path, tuner) -> None:
+def test_bare_quick_takes_the_last_used_else_lists(own_folder: Path, tuner) -> None:
     Path("tiny.yaml").rename("other.txt")
     listed = tuner("quick")
     assert listed.code == 2
@@ -201,7 +201,7 @@ def test_bare_quick_takes_the_last_used_else_lists(workplace: Path, tuner) -> No
     assert "resumed at trial 1 of 2" in done.out
 
 
-def test_debug_shows_the_traceback(workplace: Path, tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_the_traceback(own_folder: Path, tuner, monkeypatch: pytest.MonkeyPatch) -> None:
     from tuner.errors import UsageError
 
     monkeypatch.setenv("TUNER_DEBUG", "1")

@@ -31,7 +31,7 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert modules_after(call(*arguments)).isdisjoint(HEAVY)
 
 
-def test_analyze_list_and_export_never_import_torch(workplace: Path, tuner) -> None:
+def test_analyze_list_and_export_never_import_torch(own_folder: Path, tuner) -> None:
     assert tuner("run", "tiny.py", "--trials", "3", "--quiet").code == 0
     for arguments in (("analyze",), ("analyze", "--json"), ("list",), ("export",)):
         assert "torch" not in modules_after(call(*arguments))

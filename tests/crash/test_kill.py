@@ -67,7 +67,7 @@ def table(folder: str) -> list[tuple[Any, ...]]:
     return [(t.number, t.state, t.params, t.values, t.intermediate_values) for t in load(folder)]
 
 
-def test_kill_9_halfway_loses_nothing_and_trains_nothing_twice(workplace: Path) -> None:
+def test_kill_9_halfway_loses_nothing_and_trains_nothing_twice(own_folder: Path) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     killed = start("--set", "model.hidden=64")
     wait_until(killed, lambda: finished() >= 10)
@@ -93,7 +93,7 @@ def test_kill_9_halfway_loses_nothing_and_trains_nothing_twice(workplace: Path) 
 
 
 @pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_at_the_next_step_and_say_how_to_go_on(workplace: Path, signal_number: int, code: int) -> None:
+def test_signals_end_at_the_next_step_and_say_how_to_go_on(own_folder: Path, signal_number: int, code: int) -> None:
     running = start("--set", "epochs=100000", "--set", "model.hidden=8")
     wait_until(running, lambda: reported() > 0)
     running.send_signal(signal_number)
@@ -104,7 +104,7 @@ def test_signals_end_at_the_next_step_and_say_how_to_go_on(workplace: Path, sign
     assert "Traceback" not in err
 
 
-def test_two_conductors_do_not_train_one_study(workplace: Path) -> None:
+def test_two_conductors_do_not_train_one_study(own_folder: Path) -> None:
     first = start("--set", "epochs=100000")
     wait_until(first, lambda: reported() > 0)
     second = start("--set", "epochs=100000")

@@ -42,7 +42,7 @@ def test_options_in_the_docs_exist(tuner) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=lambda page: page.name)
-def test_search_spaces_in_the_docs_are_valid(page: Path, workplace: Path, tuner) -> None:
+def test_search_spaces_in_the_docs_are_valid(page: Path, own_folder: Path, tuner) -> None:
     from tuner.resolve import resolve
     from tuner.tasks import load_task
 
@@ -55,13 +55,13 @@ def test_search_spaces_in_the_docs_are_valid(page: Path, workplace: Path, tuner)
             resolve(build_space(target, mode), load_task(target.task))
 
 
-def test_the_task_in_the_docs_runs(workplace: Path, tuner) -> None:
+def test_the_task_in_the_docs_runs(own_folder: Path, tuner) -> None:
     (code,) = blocks(ROOT / "docs" / "tasks.md", "python")
     Path("shown.py").write_text(code)
     assert tuner("quick", "shown.py", "--trials", "1", "--set", "epochs=1").code == 0
 
 
-def test_python_in_the_readme_runs(workplace: Path) -> None:
+def test_python_in_the_readme_runs(own_folder: Path) -> None:
     (code,) = blocks(ROOT / "README.md", "python")
     code = code.replace("n_trials=20", "n_trials=1").replace('mode="full"', 'mode="quick"')
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
