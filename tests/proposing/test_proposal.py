@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 import pytest
-import sqlalchemy
+from killing import Killed, kill_at
 from optuna.trial import TrialState
 
 from tuner.errors import SearchSpaceError
@@ -169,28 +169,6 @@ def test_several_in_flight_differ_and_come_again(tmp_path):
         close(opened)
     assert asked[0] == asked[1]
     assert len({json.dumps(values, sort_keys=True) for values in asked[0]}) == 3
-
-
-class Killed(BaseException):
-    """The process was killed at this write."""
-
-
-def kill_at(engine: sqlalchemy.Engine, write: int) -> None:
-    """Let `write` transactions that write through, and raise `Killed` instead of committing the next."""
-    left, wrote = iter(range(write)), []
-
-    def execute(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if statement.lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE", "REPLACE")):
-            wrote.append(statement)
-
-    def commit(connection: Any) -> None:
-        if wrote:
-            wrote.clear()
-            if next(left, None) is None:
-                raise Killed
-
-    sqlalchemy.event.listen(engine, "before_cursor_execute", execute)
-    sqlalchemy.event.listen(engine, "commit", commit)
 
 
 @dataclass(frozen=True)

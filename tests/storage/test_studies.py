@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy
+from killing import Killed, kill_at
 
 from tuner.errors import StudyChangedError, StudyNotFoundError, TunerError, UsageError
 from tuner.search_space import SearchSpace, Target, build_space
@@ -73,28 +74,6 @@ def test_the_direction_is_the_metrics(tmp_path, metric, direction):
     opened = make(tmp_path, space=space)
     assert opened.study.direction.name == direction
     close(opened)
-
-
-class Killed(BaseException):
-    """The process was killed at this write."""
-
-
-def kill_at(engine: sqlalchemy.Engine, write: int) -> None:
-    """Let `write` transactions that write through, and raise `Killed` instead of committing the next."""
-    left, wrote = iter(range(write)), []
-
-    def execute(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if statement.lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE", "REPLACE")):
-            wrote.append(statement)
-
-    def commit(connection: Any) -> None:
-        if wrote:
-            wrote.clear()
-            if next(left, None) is None:
-                raise Killed
-
-    sqlalchemy.event.listen(engine, "before_cursor_execute", execute)
-    sqlalchemy.event.listen(engine, "commit", commit)
 
 
 def build(folder: Path) -> None:
