@@ -10,23 +10,21 @@ import itertools
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import SearchStoppedError
 from tuner.events import Emit, EpochDone, Note, StudyEnded, TrialEnded, TrialStarted
+from tuner.flight import Body, Flight, Unstarted
 from tuner.proposing.proposal import COUNTABLE_COMBINATIONS, Proposal, Proposer
 from tuner.proposing.pruners import build_pruner
 from tuner.proposing.samplers import build_sampler
 from tuner.score import score_of
 from tuner.search_space.space import SearchSpace
 from tuner.signals import Interrupts
-from tuner.storage.epochs import EpochRow
 from tuner.storage.studies import OpenStudy
 from tuner.training.keeping import Keep, drop_others, save_trial, weights_path
 from tuner.training.run import EpochRecord, Result
@@ -38,30 +36,6 @@ FRUITLESS_IN_A_ROW = 1_000
 
 FAILURES_ALIKE = 3
 """If the first trials all fail, and alike, as many as this stop the study."""
-
-
-class Body(Protocol):
-    """What trains a trial: a `Run`, or a user's objective."""
-
-    done: bool
-
-    def epoch(self) -> list[EpochRecord]: ...
-    def result(self) -> Result: ...
-
-
-@dataclass
-class Flight:
-    """A trial in flight. `outcome` is set once it has ended: a state and the reason."""
-
-    number: int
-    trial_id: int
-    params: Mapping[str, Any]
-    body: Body
-    recipe: Mapping[str, Any] | None = None
-    records: list[EpochRecord] = field(default_factory=list)
-    outcome: tuple[TrialState, str] | None = None
-    trace: str = ""
-    seconds: float = 0.0
 
 
 class Conductor:
@@ -194,7 +168,7 @@ class Conductor:
     def _begin(self, proposal: Proposal, restarted: bool = False) -> None:
         """Put a proposal in flight; one that is infeasible, a duplicate or unfit is recorded at once instead."""
         if proposal.unfit:
-            flight = Flight(proposal.number, proposal.trial_id, {}, _Unstarted())
+            flight = Flight(proposal.number, proposal.trial_id, {}, Unstarted())
             flight.outcome = (TrialState.FAIL, f"the queued values do not fit the search space: {proposal.unfit}")
             self._tell(flight)
             return
@@ -211,7 +185,7 @@ class Conductor:
         assert self.start is not None
         recipe = proposal.recipe.model_dump()
         self.emit(TrialStarted(proposal.number, dict(proposal.values), proposal.recipe.epochs, restarted))
-        flight = Flight(proposal.number, proposal.trial_id, proposal.values, _Unstarted(), recipe)
+        flight = Flight(proposal.number, proposal.trial_id, proposal.values, Unstarted(), recipe)
         try:
             flight.body = self.start(proposal)
         except Exception as error:
@@ -297,7 +271,7 @@ class Conductor:
             for record in flight.records:
                 value = record.values[self.space.metric]
                 self.storage.set_trial_intermediate_value(flight.trial_id, record.epoch, value)
-                rows.append(_row(flight, record))
+                rows.append(flight.row(record))
                 self._announce(flight, record, value)
             flight.records = []
         self.epochs.write(rows)
@@ -356,16 +330,13 @@ class Conductor:
     def _keep_files(self, flight: Flight, value: float | None) -> str | None:
         """Save the trial's series and, where they are wanted, its weights; gives the weights' path."""
         run: Any = flight.body
-        if flight.recipe is None or not result_has_epochs(run):
+        if flight.recipe is None or not run.result().epochs_done:
             return None
         save_series(self.files / "series" / f"trial-{flight.number:04d}.npz", run.series.columns, run.series.array())
         if value is None or not self.keep.wants(value, self.score.values.values(), self.space.maximize):
             return None
-        space = self.space
-        task = Path(space.task).resolve().as_posix() if space.task.endswith(".py") else space.task
-        about = {"task": task, "metric": space.metric, "direction": space.direction, "value": space.value}
         path = weights_path(self.files, flight.number)
-        save_trial(path, path.with_suffix(".yaml"), run.kept_weights(), flight.recipe, about)
+        save_trial(path, path.with_suffix(".yaml"), run.kept_weights(), flight.recipe, self.space.about())
         return f"{self.files.name}/{path.name}"
 
     def _announce_end(
@@ -403,35 +374,6 @@ class Conductor:
         if len({re.sub(r"\d+", "0", failure) for failure in failures}) == 1:
             head = f"the first {len(failures)} trials all failed alike, so the study stops: {failures[0]}"
             raise SearchStoppedError(f"{head}\n{flight.trace.rstrip()}")
-
-
-class _Unstarted:
-    """The body of a trial that could not even be started."""
-
-    done = False
-
-    def epoch(self) -> list[EpochRecord]:
-        return []
-
-    def result(self) -> Result:
-        return Result(None, "", False, 0, 0, None)
-
-
-def result_has_epochs(body: Body) -> bool:
-    """Whether a body is a run that trained."""
-    return body.result().epochs_done > 0
-
-
-def _row(flight: Flight, record: EpochRecord) -> EpochRow:
-    return EpochRow(
-        trial_id=flight.trial_id,
-        trial=flight.number,
-        epoch=record.epoch,
-        learning_rate=record.learning_rate,
-        gradient_norm=record.gradient_norm,
-        seconds=record.seconds,
-        metrics=dict(record.values),
-    )
 
 
 def infeasible_at_the_end(study: optuna.Study) -> int:

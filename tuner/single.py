@@ -11,6 +11,7 @@ from typing import Any
 
 from tuner.errors import InterruptedRunError, UsageError
 from tuner.events import Emit, EpochDone, Note
+from tuner.files import write_atomically
 from tuner.objective import goal_of
 from tuner.report.export import pick_trial
 from tuner.resolve import resolve
@@ -26,7 +27,6 @@ from tuner.training.plain import PlainRun
 from tuner.training.run import EpochRecord
 from tuner.training.series import save_series
 from tuner.training.trainer import Trainer, train
-from tuner.training.weights import write_atomically
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,12 @@ def _announce(record: EpochRecord, space: SearchSpace, epochs: int, emit: Emit) 
 
 def save_run(folder: Path, run: PlainRun, space: SearchSpace) -> None:
     """Write `recipe.yaml`, `weights.safetensors`, `epochs.csv` and `series.npz`, each in place at once."""
-    task = Path(space.task).resolve().as_posix() if space.task.endswith(".py") else space.task
-    about = {"task": task, "metric": space.metric, "direction": space.direction, "value": space.value}
     save_trial(
-        folder / "weights.safetensors", folder / "recipe.yaml", run.kept_weights(), run.recipe.model_dump(), about
+        folder / "weights.safetensors",
+        folder / "recipe.yaml",
+        run.kept_weights(),
+        run.recipe.model_dump(),
+        space.about(),
     )
     write_atomically(folder / "epochs.csv", _epochs_csv(run.records).encode())
     save_series(folder / "series.npz", run.series.columns, run.series.array())

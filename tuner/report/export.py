@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import UsageError
+from tuner.files import write_atomically
 from tuner.search_space.yaml_file import dump_yaml
 from tuner.storage.studies import OpenStudy
 
@@ -67,19 +66,11 @@ def export_trial(opened: OpenStudy, number: int | None, out: Path | None, force:
         if path.exists() and not force:
             raise UsageError("the file is there already", place=str(path), hint="Give --force to overwrite it.")
     folder.mkdir(parents=True, exist_ok=True)
-    _put(recipe, text.encode())
+    write_atomically(recipe, text.encode())
     if not has_recipe:
         return [f"{recipe}: the parameters of trial {trial.number}"]
     lines = [f"{recipe}: the recipe of trial {trial.number}; train it with `tuner train {recipe}`"]
     if kept is None:
         return [*lines, f"no weights: those of trial {trial.number} were not kept (see --keep)"]
-    draft = weights.with_name(".weights.part")
-    shutil.copyfile(kept, draft)
-    draft.replace(weights)
+    write_atomically(weights, kept.read_bytes())
     return [*lines, f"{weights}: its weights"]
-
-
-def _put(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    draft.write_bytes(content)
-    draft.replace(path)

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tuner.errors import SearchSpaceError
@@ -60,6 +61,11 @@ class SearchSpace:
         """The place that says the value at `path`: the recipe, the mode, or the command line."""
         section = path.partition(".")[0]
         return self.origins.get(path) or self.origins.get(section) or f"{self.place}: recipe.{path}"
+
+    def about(self) -> dict[str, Any]:
+        """What a recipe's file says beside the recipe; a task's file by its whole path."""
+        task = Path(self.task).resolve().as_posix() if self.task.endswith(".py") else self.task
+        return {"task": task, "metric": self.metric, "direction": self.direction, "value": self.value}
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
         """Ask an Optuna trial for every active parameter: recipe values by path."""

@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from tuner.errors import UsageError
+from tuner.files import write_atomically
 from tuner.search_space.yaml_file import dump_yaml
-from tuner.training.weights import save_weights, write_atomically
+from tuner.training.weights import save_weights
 
 
 @dataclass(frozen=True)

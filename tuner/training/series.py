@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from tuner.files import write_atomically
 
 
 class Series:
@@ -49,11 +51,6 @@ class Series:
 
 def save_series(path: Path, columns: tuple[str, ...], array: np.ndarray) -> None:
     """Write a series (steps x columns) as a compressed `.npz`, one array a column, in place at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **{name: array[:, i] for i, name in enumerate(columns)})
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **{name: array[:, i] for i, name in enumerate(columns)})
+    write_atomically(path, content.getvalue())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tuner.errors import UsageError
+from tuner.files import write_atomically
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -30,20 +30,6 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise UsageError(f"the weights cannot be read: {error}", place=str(path)) from None
     return weights
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file through a temporary one beside it, synced to disk before it takes the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def copy_of(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,60 @@
+"""A trial in flight: what trains it, what it has reported since the last round, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from optuna.trial import TrialState
+
+from tuner.storage.epochs import EpochRow
+from tuner.training.run import EpochRecord, Result
+
+
+class Body(Protocol):
+    """What trains a trial: a `Run`, or a user's objective."""
+
+    done: bool
+
+    def epoch(self) -> list[EpochRecord]: ...
+    def result(self) -> Result: ...
+
+
+@dataclass
+class Flight:
+    """A trial in flight. `outcome` is set once it has ended: a state and the reason."""
+
+    number: int
+    trial_id: int
+    params: Mapping[str, Any]
+    body: Body
+    recipe: Mapping[str, Any] | None = None
+    records: list[EpochRecord] = field(default_factory=list)
+    outcome: tuple[TrialState, str] | None = None
+    trace: str = ""
+    seconds: float = 0.0
+
+    def row(self, record: EpochRecord) -> EpochRow:
+        """An epoch of this trial as it is stored."""
+        return EpochRow(
+            trial_id=self.trial_id,
+            trial=self.number,
+            epoch=record.epoch,
+            learning_rate=record.learning_rate,
+            gradient_norm=record.gradient_norm,
+            seconds=record.seconds,
+            metrics=dict(record.values),
+        )
+
+
+class Unstarted:
+    """The body of a trial that could not even be started."""
+
+    done = False
+
+    def epoch(self) -> list[EpochRecord]:
+        return []
+
+    def result(self) -> Result:
+        return Result(None, "", False, 0, 0, None)
