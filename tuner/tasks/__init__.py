@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tuner.errors import TaskError
 from tuner.registry import class_in, find, load_file, place_of, shelf
-from tuner.tasks.base import Batch, Data, Mean, Samples, Task
+from tuner.tasks.base import Batch, Data, Mean, Samples, Task, tensors_in
 
-__all__ = ["Batch", "Data", "Mean", "Samples", "Task", "bundled", "load_task", "task_source"]
+__all__ = ["Batch", "Data", "Mean", "Samples", "Task", "bundled", "load_task", "task_source", "tensors_in"]
 
 
 def bundled() -> dict[str, type[Task]]:

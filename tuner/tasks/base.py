@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from tuner.errors import TaskError
+
+if TYPE_CHECKING:  # only pictures need Pillow
+    from PIL.Image import Image
+
 
 class Mean(NamedTuple):
-    """A mean as (total, number), so that batches of any size average rightly."""
+    """A mean as (total, number), so that batches of any size average rightly; both scalars.
+
+    What no sample of an epoch adds to (number 0) is not recorded.
+    """
 
     total: Tensor
-    number: int
+    number: int | Tensor
 
     @classmethod
-    def of(cls, values: Tensor) -> Mean:
-        """The mean of all entries of a tensor of any shape (bool counts as 0 and 1)."""
-        return cls(values.detach().sum(dtype=torch.float32), values.numel())
+    def of(cls, values: Tensor, where: Tensor | None = None) -> Mean:
+        """The mean of a tensor's entries, bool counted as 0 and 1; `where` (bool, of the same shape) picks some."""
+        values = values.detach().to(torch.float32)
+        if where is None:
+            return cls(values.sum(), values.numel())
+        return cls(torch.where(where, values, 0.0).sum(), where.sum())
 
 
 @dataclass(frozen=True)
@@ -36,33 +48,39 @@ class Batch:
         return Batch(_moved(self.inputs, device), _moved(self.targets, device))
 
     def __len__(self) -> int:
-        first = self.inputs
-        while isinstance(first, (tuple, list, Mapping)):
-            first = next(iter(first.values() if isinstance(first, Mapping) else first))
-        return len(first)
+        return len(tensors_in(self.inputs)[0])
 
 
 @dataclass(frozen=True)
 class Samples:
-    """All samples as tensors: `inputs` and `targets` of shape samples x ... ."""
+    """All samples: `inputs` and `targets` are tensors of shape samples x ..., or mappings of names to such."""
 
-    inputs: Tensor
-    targets: Tensor | None = None
+    inputs: Any
+    targets: Any = None
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(tensors_in(self.inputs)[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples lie."""
+        return tensors_in(self.inputs)[0].device
 
     def rows(self, index: Tensor) -> Batch:
         """The samples at `index` (batch,), an int64 tensor on the samples' device."""
-        return Batch(self.inputs[index], None if self.targets is None else self.targets[index])
+
+        def picked(tensor: Tensor) -> Tensor:
+            return tensor[index]
+
+        return Batch(mapped(picked, self.inputs), mapped(picked, self.targets))
 
     def to(self, device: torch.device) -> Samples:
         """The samples on `device`."""
-        return Samples(self.inputs.to(device), None if self.targets is None else self.targets.to(device))
+        return Samples(_moved(self.inputs, device), _moved(self.targets, device))
 
     def nbytes(self) -> int:
         """Bytes of memory they take."""
-        return self.inputs.nbytes + (0 if self.targets is None else self.targets.nbytes)
+        return sum(tensor.nbytes for tensor in tensors_in([self.inputs, self.targets]))
 
 
 Source = Samples | Dataset[Any]
@@ -82,13 +100,18 @@ class Task(ABC):
     """What is trained: data, model, loss terms and metrics.
 
     `name` declares a bundled task. `model_options` and `data_options` are the options that `build_model` and
-    `data` take, with their defaults: other names in a recipe's `model` and `data` are errors. `fusable` is
-    False for models that must train alone.
+    `data` take, with their defaults: other names in a recipe's `model` and `data` are errors; `--data PATH` sets
+    the data option `path`. `actions` are the names that `on_action` knows, `phases` those that `batch` does (empty:
+    any). `fusable` is False for models that must train alone, `held_out` where validation is on samples that are
+    trained on, by design.
     """
 
     name: ClassVar[str] = ""
     model_options: ClassVar[Mapping[str, Any]] = {}
     data_options: ClassVar[Mapping[str, Any]] = {}
+    actions: ClassVar[tuple[str, ...]] = ()
+    phases: ClassVar[tuple[str, ...]] = ()
+    held_out: ClassVar[bool] = True
     fusable: ClassVar[bool] = True
 
     @abstractmethod
@@ -109,7 +132,8 @@ class Task(ABC):
     def batch(self, data: Samples, index: Tensor, properties: Mapping[str, Any], generator: torch.Generator) -> Batch:
         """The samples at `index` (batch,) for a training step; crops and augmentation draw from `generator`.
 
-        `properties` is the recipe's `data`. One task serves all trials at once, so keep nothing of a recipe on
+        `properties` is the recipe's `data`, those that follow a timeline at their value of this step, and `phase`,
+        the timeline's phase ("" without one). One task serves all trials at once, so keep nothing of a recipe on
         `self`. Not called for torch Datasets, which give their own samples.
         """
         return data.rows(index)
@@ -130,6 +154,28 @@ class Task(ABC):
         """What a trial remembers beside its weights."""
         return {}
 
+    def on_action(self, name: str, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a timeline's action, one of `actions`, changes in the state; called before the step it stands at."""
+        return {}
+
+    def trace(self, model: nn.Module) -> dict[str, Tensor]:
+        """Small tensors whose way through training is recorded with the per-step series; called without gradients."""
+        return {}
+
+    def preview(self, model: nn.Module, data: Data) -> Image | None:
+        """A picture of what the model does, for a person to look at; called in evaluation, without gradients."""
+        return None
+
+    def apply(
+        self, model: nn.Module, options: Mapping[str, Any], source: Path, destination: Path
+    ) -> Iterator[tuple[Path, str]]:
+        """Use a trained model on the files of `source`; gives each file written and a few words about it.
+
+        `options` is the recipe's `data`; the model is on its device, in evaluation, without gradients. Raises
+        `UsageError` for files that cannot be read, before anything is written where it can.
+        """
+        raise TaskError(f"{type(self).__name__} says nothing about files: it has no `apply`")
+
 
 def as_batch(items: Any) -> Batch:
     """A collated item of a torch Dataset as a batch: (inputs, targets), or inputs alone."""
@@ -140,12 +186,27 @@ def as_batch(items: Any) -> Batch:
     return Batch(items)
 
 
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors of a nested value, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [tensor for entry in value for tensor in tensors_in(entry)] if isinstance(value, (tuple, list)) else []
+
+
+def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """A nested value of the same form, `function` applied to each of its tensors."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: mapped(function, entry) for key, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        entries = [mapped(function, entry) for entry in value]
+        return type(value)(*entries) if hasattr(value, "_fields") else type(value)(entries)
+    return value
+
+
 def _moved(value: Any, device: torch.device) -> Any:
     """Tensors within `value`, which may be nested, on `device`."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {key: _moved(entry, device) for key, entry in value.items()}
-    if isinstance(value, (tuple, list)):
-        return type(value)(_moved(entry, device) for entry in value)
-    return value
+    return mapped(lambda tensor: tensor.to(device, non_blocking=True), value)

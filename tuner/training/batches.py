@@ -38,7 +38,7 @@ def training_batches(
     if not isinstance(source, Samples):
         yield from _loaded(source, [part.tolist() for part in parts], recipe.data, device)
         return
-    home = source.inputs.device
+    home = source.device
     for step, part in enumerate(parts, start=skip):
         generator = torch.Generator().manual_seed(seed_for("crops", recipe.data_seed, epoch, step))
         yield task.batch(source, part.to(home), recipe.data, generator).to(device)
@@ -52,7 +52,7 @@ def validation_batches(source: Source, recipe: Recipe, device: torch.device) -> 
         yield from _loaded(source, [part.tolist() for part in parts], recipe.data, device)
         return
     for part in parts:
-        yield source.rows(part.to(source.inputs.device)).to(device)
+        yield source.rows(part.to(source.device)).to(device)
 
 
 def _loaded(source: Any, parts: list[list[int]], options: Mapping[str, Any], device: torch.device) -> Iterator[Batch]:

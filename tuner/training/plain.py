@@ -292,7 +292,7 @@ class _Sums:
         self.steps = 0
         self.samples = 0
         self.losses: dict[str, Tensor] = {}
-        self.means: dict[str, tuple[Tensor, int]] = {}
+        self.means: dict[str, tuple[Tensor, int | Tensor]] = {}
         self.norm: Tensor | None = None
 
     def add(
@@ -317,7 +317,8 @@ class _Sums:
     def averages(self, part: str) -> dict[str, float]:
         """Means over all samples by recorded name: `train_loss`, `train_accuracy`, ..."""
         found = {f"{part}_{name}": float(total) / max(1, self.samples) for name, total in self.losses.items()}
-        return found | {f"{part}_{name}": float(total) / max(1, number) for name, (total, number) in self.means.items()}
+        means = {name: (total, int(number)) for name, (total, number) in self.means.items()}
+        return found | {f"{part}_{name}": float(total) / number for name, (total, number) in means.items() if number}
 
     def mean_norm(self) -> float:
         """The gradient norm, averaged over steps."""
