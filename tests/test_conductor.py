@@ -247,7 +247,7 @@ def test_series_are_kept_for_every_trial(run) -> None:
     paths = sorted(Path("studies/tiny-quick/series").glob("*.npz"))
     assert len(paths) == 6
     with np.load(paths[0]) as series:
-        assert set(series) == {"mse", "l1", "learning_rate"}
+        assert set(series) == {"mse", "l1", "loss", "learning_rate"}
         assert series["mse"].shape == (16,)
 
 

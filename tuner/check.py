@@ -22,7 +22,12 @@ TIMED_SECONDS = 5.0
 
 
 def check_target(
-    target: str, mode: str | None, space_file: Path | None, settings: Mapping[str, Any], device_name: str
+    target: str,
+    mode: str | None,
+    space_file: Path | None,
+    settings: Mapping[str, Any],
+    device_name: str,
+    recipe: str | None = None,
 ) -> Iterator[str]:
     """What there is to know, a line at a time; raises what a search would raise before its first trial."""
     device = pick_device(device_name)
@@ -30,7 +35,10 @@ def check_target(
     modes = [mode] if mode else list(found.file.modes) or (["quick"] if found.function else [])
     if not modes:
         raise UsageError("the search space has no modes", place=found.place)
-    prepared = {name: prepare(SearchRequest(target, name, space_file=space_file, settings=settings)) for name in modes}
+    requests = {
+        name: SearchRequest(target, name, space_file=space_file, settings=settings, recipe=recipe) for name in modes
+    }
+    prepared = {name: prepare(request) for name, request in requests.items()}
     first = next(iter(prepared.values()))
     yield f"task {first.space.task}, search space {first.space.place}"
     if first.task is None:
@@ -39,6 +47,8 @@ def check_target(
     seconds = yield from _model(first, device)
     for name, entry in prepared.items():
         yield estimate(name, entry.space, seconds)
+        for warning in entry.probe.warnings if entry.probe else ():
+            yield f"mode {name}: warning: {warning}"
     if device.type == "cpu":
         yield "no GPU is used: with large models or much data a search will be much slower than on one"
 

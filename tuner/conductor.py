@@ -332,7 +332,7 @@ class Conductor:
         run: Any = flight.body
         if flight.recipe is None or not run.result().epochs_done:
             return None
-        save_series(self.files / "series" / f"trial-{flight.number:04d}.npz", run.series.columns, run.series.array())
+        save_series(self.files / "series" / f"trial-{flight.number:04d}.npz", run.series, run.trace)
         if value is None or not self.keep.wants(value, self.score.values.values(), self.space.maximize):
             return None
         path = weights_path(self.files, flight.number)

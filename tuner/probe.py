@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +23,22 @@ PROBE_SAMPLES = 4
 
 @dataclass(frozen=True)
 class Probe:
-    """What one batch through a task's model shows: shapes, loss terms, metrics, parameters."""
+    """What one batch through a task's model shows: shapes, loss terms, metrics, parameters; and training samples.
+
+    `warnings` are what a user should know before training, as `resolve` finds them.
+    """
 
     input_shape: str
     output_shape: str
     parameters: int
     terms: tuple[str, ...]
     metrics: tuple[str, ...]
+    samples: int = 1
+    warnings: tuple[str, ...] = ()
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Training batches in an epoch, the last of them possibly smaller."""
+        return math.ceil(self.samples / batch_size)
 
     @property
     def recorded(self) -> tuple[str, ...]:
@@ -61,16 +71,27 @@ def probe_task(task: Task, recipe: Recipe, place: str = "recipe.model") -> Probe
             terms = task.losses(output, batch, task.state())
         with _blaming(task, "metrics"):
             metrics = task.metrics(output, batch)
+        with _blaming(task, "derived"):
+            averages = dict.fromkeys(("loss", *_names(terms), *_names(metrics)), 0.5)
+            derived = task.derived(averages)
     if not isinstance(metrics, Mapping) or not all(isinstance(entry, Mean) for entry in metrics.values()):
         raise _broken(task, "metrics must give Means: {'mae': Mean.of(errors.abs())}", metrics)
-    _check_terms(task, terms, tuple(metrics))
+    if not isinstance(derived, Mapping):
+        raise _broken(task, "derived must give named numbers: {'psnr': ...}", derived)
+    recorded = (*metrics, *derived)
+    _check_terms(task, terms, recorded)
     return Probe(
         input_shape=describe_shape(batch.inputs),
         output_shape=describe_shape(output),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         terms=tuple(terms),
-        metrics=tuple(metrics),
+        metrics=recorded,
+        samples=len(data.train),  # type: ignore[arg-type]
     )
+
+
+def _names(values: object) -> list[str]:
+    return list(values) if isinstance(values, Mapping) else []
 
 
 def _broken(task: Task, rule: str, given: object) -> TaskError:

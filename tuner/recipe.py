@@ -37,8 +37,16 @@ INTEGER_OPTIONS = frozenset(
 )  # fmt: skip
 """Options of torch's optimizers and schedulers that count something; all other numeric ones are floats."""
 
-OPEN_SECTIONS = frozenset({"optimizer_kwargs", "scheduler_kwargs", "loss_weights", "lr_multipliers", "model", "data"})
-"""Sections whose names come from torch or from the task."""
+OPEN_SECTIONS = frozenset(
+    {"optimizer_kwargs", "scheduler_kwargs", "loss_weights", "lr_multipliers", "timeline", "model", "data"}
+)
+"""Sections whose names come from torch, from the task, or from a timeline's columns."""
+
+ALIASES = {"recurrent_learning_rate_multiplier": "lr_multipliers.recurrence"}
+"""Other names of recipe values."""
+
+TIMELINE_KEYS = ("name", "file", "steps", "keyframes")
+"""What a timeline says beside the values of single keys (`learning_rate@500`)."""
 
 
 class Section(BaseModel):
@@ -71,9 +79,10 @@ class SchedulerConfigs(Section):
 class Recipe(Section):
     """How one model is trained.
 
-    `learning_rate: null` means the optimizer's default (`LEARNING_RATES`); `scheduler: null` a constant rate;
-    `gradient_clip` bounds the gradient's norm over all parameters; `loss: NAME` is short for
-    `loss_weights: {NAME: 1}`, and with neither every loss term weighs 1.
+    `learning_rate: null` means the optimizer's default (`LEARNING_RATES`); `scheduler: auto` is a cosine over the
+    run, unless a timeline moves the learning rate, and null a constant rate; `gradient_clip` bounds the gradient's
+    norm over all parameters; `loss: NAME` is short for `loss_weights: {NAME: 1}`, and with neither every loss term
+    weighs 1. `timeline` is a file, or what `tuner.timeline.parse_timeline` takes.
     """
 
     epochs: Count = 20
@@ -81,7 +90,7 @@ class Recipe(Section):
     optimizer: str = "Adam"
     learning_rate: Positive | None = None
     optimizer_kwargs: dict[str, Any] = {}
-    scheduler: str | None = "CosineAnnealingLR"
+    scheduler: str | None = "auto"
     scheduler_kwargs: dict[str, Any] = {}
     scheduler_configs: SchedulerConfigs = SchedulerConfigs()
     gradient_clip: Positive | None = None
@@ -89,6 +98,7 @@ class Recipe(Section):
     loss: str | None = None
     loss_weights: dict[str, NonNegative] = {}
     lr_multipliers: dict[str, NonNegative] = {}
+    timeline: str | dict[str, Any] | None = None
     seed: Seed = 0
     data_seed: Seed = 0
     dropout_seed: Seed = 0
@@ -105,15 +115,41 @@ class Recipe(Section):
         Raises `SearchSpaceError` for an unknown path or a value out of bounds.
         """
         nested = self.model_dump()
-        for path, value in values.items():
-            set_path(nested, path, value, place)
+        for path in sorted(values, key=lambda path: "." in path):  # a section before what stands in it
+            set_path(nested, path, values[path], place)
         return parse_recipe(nested, place)
 
     def with_defaults(self) -> Recipe:
-        """This recipe with the optimizer's default learning rate and options written out."""
+        """This recipe with the optimizer's default learning rate and options, and the scheduler, written out."""
         kwargs = {**OPTIMIZER_KWARGS.get(self.optimizer, {}), **self.optimizer_kwargs}
         rate = LEARNING_RATES.get(self.optimizer) if self.learning_rate is None else self.learning_rate
-        return self.model_copy(update={"optimizer_kwargs": kwargs, "learning_rate": rate})
+        scheduler = self.scheduler
+        if scheduler == "auto":
+            scheduler = None if "learning_rate" in timeline_columns(self.timeline) else "CosineAnnealingLR"
+        return self.model_copy(update={"optimizer_kwargs": kwargs, "learning_rate": rate, "scheduler": scheduler})
+
+
+def timeline_columns(timeline: str | Mapping[str, Any] | None) -> list[str]:
+    """The properties that a timeline written in a recipe moves, in order; those of a file are not known here."""
+    rows = timeline.get("keyframes", []) if isinstance(timeline, Mapping) else []
+    names = [str(column).partition(":")[0].strip() for row in rows if isinstance(row, Mapping) for column in row]
+    return [name for name in dict.fromkeys(names) if name not in ("STEP", "PHASE", "ACTION")]
+
+
+def canonical(values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """`values` by dotted path or nested, an alias replaced by what it stands for.
+
+    Raises `SearchSpaceError` where both are given.
+    """
+    found: dict[str, Any] = {}
+    for path, value in values.items():
+        target = ALIASES.get(path, path)
+        section, _, name = target.partition(".")
+        nested = values.get(section)
+        if target != path and (target in values or (isinstance(nested, Mapping) and name in nested)):
+            raise SearchSpaceError(f"is another name of {target}: give one of the two", place=below(place, path))
+        found[target] = value
+    return found
 
 
 def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,6 +169,8 @@ def set_path(nested: dict[str, Any], path: str, value: Any, place: str) -> None:
     section, _, name = path.partition(".")
     if name:
         before = nested.get(section)
+        if section == "timeline" and isinstance(before, str):
+            before = {"file": before}
         if before is not None and not isinstance(before, Mapping):
             raise SearchSpaceError("must be a mapping of names to values", place=below(place, section), value=before)
         nested[section] = {**(before or {}), name: value}
@@ -164,7 +202,7 @@ def closed_sections() -> dict[str, type[Section]]:
 
 def known_paths() -> list[str]:
     """Every path a recipe has by itself; names within open sections come from torch and the task."""
-    paths = list(Recipe.model_fields)
+    paths = [*Recipe.model_fields, *ALIASES]
     for section in closed_sections():
         paths += [f"{section}.{name}" for name in section_fields(section)]
     return paths
@@ -177,7 +215,7 @@ def value_type(path: str, recipe: Mapping[str, Any]) -> str | None:
     """
     section, _, name = path.partition(".")
     if name and section in OPEN_SECTIONS:
-        if section in ("loss_weights", "lr_multipliers"):
+        if section in ("loss_weights", "lr_multipliers", "timeline"):
             return "float"
         if section in ("optimizer_kwargs", "scheduler_kwargs"):
             return "int" if name in INTEGER_OPTIONS else "float"
@@ -205,6 +243,7 @@ def _plain_types(annotation: Any) -> set[Any]:
 
 def parse_recipe(values: Mapping[str, Any], place: str = "recipe") -> Recipe:
     """A recipe from plain values; `SearchSpaceError` names the field, the rule and the value."""
+    values = _nested(canonical(values, place), place)
     if values.get("loss") is not None and values.get("loss_weights"):
         raise SearchSpaceError(
             "`loss: NAME` is short for `loss_weights: {NAME: 1}`: give one of the two",
@@ -212,6 +251,15 @@ def parse_recipe(values: Mapping[str, Any], place: str = "recipe") -> Recipe:
             value=values["loss"],
         )
     return parse_section(Recipe, values, place)
+
+
+def _nested(values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """`values` with the dotted paths that aliases stand for put into their sections."""
+    nested = {path: value for path, value in values.items() if path not in ALIASES.values()}
+    for path in ALIASES.values():
+        if path in values:
+            set_path(nested, path, values[path], place)
+    return nested
 
 
 def parse_section(model: type[T], values: object, place: str) -> T:

@@ -36,7 +36,10 @@ from tuner.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What a user asked for; `overrides` replace keys of the mode, `settings` fix values of the recipe."""
+    """What a user asked for.
+
+    `overrides` replace keys of the mode; `recipe` names a ready recipe, and `settings` fix values of the recipe.
+    """
 
     target: str
     mode: str
@@ -44,6 +47,7 @@ class SearchRequest:
     study: str | None = None
     space_file: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
     direction: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
@@ -65,7 +69,7 @@ class Prepared:
 def prepare(request: SearchRequest) -> Prepared:
     """Check everything that can be checked before the first trial; `UsageError` at the first problem."""
     target = _directed(find_target(request.target, request.space_file), request.direction)
-    space = build_space(target, request.mode, request.settings, **request.overrides)
+    space = build_space(target, request.mode, request.settings, request.recipe, **request.overrides)
     where = f"{space.place}: modes.{space.mode}"
     check_sampler(space.sampler, space.sampler_kwargs, where)
     check_pruner(space.pruner, space.pruner_kwargs, where)
@@ -109,6 +113,8 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
         with explained(database), owned(studies.lock(name), name), interrupts.at_safe_points():
             opened = _open(studies, name, prepared, request, queue, emit)
             drop_drafts(opened.files)
+            for warning in prepared.probe.warnings if prepared.probe else ():
+                emit(Note(warning, "warning"))
             _announce(opened, space, str(device), emit)
             conductor = Conductor(opened, space, emit, interrupts, keep, **_bodies(prepared, device, interrupts))
             try:

@@ -24,9 +24,10 @@ from tuner.tasks import load_task
 from tuner.training.device import pick_device
 from tuner.training.keeping import save_trial
 from tuner.training.plain import PlainRun
+from tuner.training.preview import Recorder, recorder_of
 from tuner.training.run import EpochRecord
 from tuner.training.series import save_series
-from tuner.training.trainer import Trainer, train
+from tuner.training.trainer import Callback, Trainer, train
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class TrainRequest:
     out: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
+    recipe: str | None = None
+    record_preview: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
     `InterruptedRunError` says where.
     """
     with Interrupts() as interrupts, interrupts.at_once():
-        space = plain_space(_target(request), request.settings)
+        space = plain_space(target_of(request), request.settings, request.recipe)
         task = load_task(space.task)
         space, probe = resolve(space, task)
         recipe, _ = space.recipe_for({})
@@ -69,18 +72,21 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
         refuse_used(folder)
         trainer = Trainer(task, goal_of(space), probe.terms, pick_device(request.device), interrupts.check)
         run = trainer.start(recipe)
+        recorder = recorder_of(request.record_preview, task, run)
+        for warning in probe.warnings:
+            emit(Note(warning, "warning"))
         emit(Note(f"training {space.task} for {recipe.epochs} epochs on {run.device}"))
         try:
             with interrupts.at_safe_points():
-                train(run, (lambda record: _announce(record, space, recipe.epochs, emit),))
+                _train(run, recorder, lambda record: _announce(record, space, recipe.epochs, emit))
         except InterruptedRunError as error:
             kept = "Nothing was saved, for no epoch was whole. Again with:"
             if run.epochs_done:
-                save_run(folder, run, space)
+                save_run(folder, run, space, recorder)
                 kept = f"{run.epochs_done} epochs are saved in {folder}. Start over with:"
             raise InterruptedRunError(error.signal_number, kept) from None
         with interrupts.at_safe_points():
-            save_run(folder, run, space)
+            save_run(folder, run, space, recorder)
         result = run.result()
         gap = result.summary().get("gap")
         return Trained(folder, space.metric, result.value, result.reason, result.epochs_done, gap)
@@ -94,7 +100,8 @@ def refuse_used(folder: Path) -> None:
         raise UsageError("the folder is not empty", place="--out", value=str(folder))
 
 
-def _target(request: TrainRequest) -> Target:
+def target_of(request: TrainRequest) -> Target:
+    """The target, or the recipe of a study's trial as one; `UsageError` where neither or both are given."""
     if request.study is None:
         if request.trial is not None:
             raise UsageError("goes with --from STUDY", place="--trial", value=request.trial)
@@ -135,8 +142,22 @@ def _announce(record: EpochRecord, space: SearchSpace, epochs: int, emit: Emit) 
     )
 
 
-def save_run(folder: Path, run: PlainRun, space: SearchSpace) -> None:
-    """Write `recipe.yaml`, `weights.safetensors`, `epochs.csv` and `series.npz`, each in place at once."""
+def _train(run: PlainRun, recorder: Recorder | None, announce: Callback) -> None:
+    """Train a run to its end, the recorder looking on after every step."""
+    if recorder is None:
+        train(run, (announce,))
+        return
+    while not run.done:
+        while not run.epoch_is_trained:
+            run.step()
+            recorder.take(run.steps_done)
+            run.check_stop()
+        for record in run.epoch():
+            announce(record)
+
+
+def save_run(folder: Path, run: PlainRun, space: SearchSpace, recorder: Recorder | None = None) -> None:
+    """Write recipe, weights, epochs (CSV), per-step series (npz) and any animation, each in place at once."""
     save_trial(
         folder / "weights.safetensors",
         folder / "recipe.yaml",
@@ -145,7 +166,9 @@ def save_run(folder: Path, run: PlainRun, space: SearchSpace) -> None:
         space.about(),
     )
     write_atomically(folder / "epochs.csv", _epochs_csv(run.records).encode())
-    save_series(folder / "series.npz", run.series.columns, run.series.array())
+    save_series(folder / "series.npz", run.series, run.trace)
+    if recorder is not None:
+        recorder.save(folder / "preview.gif")
 
 
 def _epochs_csv(records: list[EpochRecord]) -> str:

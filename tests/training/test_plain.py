@@ -176,8 +176,8 @@ def test_series_holds_every_step() -> None:
     run = run_of(recipe(epochs=2))
     result = train(run)
     series = run.series.array()
-    assert run.series.columns == ("mse", "l1", "learning_rate")
-    assert series.shape == (8, 3)
+    assert run.series.columns == ("mse", "l1", "loss", "learning_rate")
+    assert series.shape == (8, 4)
     assert series[:4, 0].mean() == pytest.approx(result.records[0].values["train_mse"], rel=1e-5)
 
 
@@ -227,7 +227,7 @@ def test_plateau_lowers_the_rate_and_says_so() -> None:
 def test_plateau_on_an_accuracy_maximizes_it() -> None:
     configs = {"interval": "epoch", "frequency": 1, "monitor": "val_close"}
     ours = recipe(scheduler="ReduceLROnPlateau", scheduler_kwargs={}, scheduler_configs=configs)
-    assert run_of(ours, Goal("val_close", maximize=True)).scheduler.mode == "max"
+    assert run_of(ours, Goal("val_close", maximize=True)).stepper.scheduler.mode == "max"
 
 
 def test_nan_ends_the_run_as_diverged() -> None:

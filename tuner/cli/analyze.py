@@ -14,6 +14,15 @@ def analyze(
     study: options.StudyName = None,
     studies: options.StudiesFolder = Path("studies"),
     top: Annotated[int, typer.Option(min=1, help="How many of the best trials to list.")] = 5,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            help="Compare the values of a searched parameter, such as optimizer, over all else.",
+            metavar="PARAM",
+            show_default=False,
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Say which settings won, what each parameter does, and where models overfit."""
@@ -22,7 +31,8 @@ def analyze(
     from tuner.analysis import analyze as analyze_study
     from tuner.cli.studies import opened
 
-    found = analyze_study(opened(study, studies).study, top=top)
+    source = opened(study, studies)
+    found = analyze_study(source.study, top, epochs=source.epochs, files=source.files, by=group_by)
     if json:
         from json import dumps
 

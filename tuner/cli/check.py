@@ -17,6 +17,8 @@ def check(
     ] = None,
     space: options.SpaceFile = None,
     settings: options.Settings = None,
+    recipe: options.Recipe = None,
+    data: options.DataPath = None,
     studies: options.StudiesFolder = Path("studies"),
     device: options.Device = "auto",
 ) -> None:
@@ -27,8 +29,8 @@ def check(
     from tuner.cli.guess import which_target
     from tuner.search_space.settings import parse_settings
 
-    fixed = parse_settings(settings or [])
+    fixed = parse_settings(settings or [], data)
     target = task or which_target(studies, "quick")
     console = Console(highlight=False)
-    for line in check_target(target, mode, space, fixed, device):
+    for line in check_target(target, mode, space, fixed, device, recipe):
         console.print(line, markup=False, soft_wrap=not console.is_terminal)

@@ -18,6 +18,19 @@ StudyName = Annotated[str | None, typer.Argument(help="A study's name; the newes
 SpaceFile = Annotated[
     Path | None, typer.Option("--space", help="Search space to use instead of the task's own.", show_default=False)
 ]
+TrainTarget = Annotated[
+    str | None,
+    typer.Argument(help="A task, my_task.py, or a recipe's .yaml (from `tuner export`).", show_default=False),
+]
+FromStudy = Annotated[str | None, typer.Option("--from", help="Take the recipe from this study.", metavar="STUDY")]
+FromTrial = Annotated[int | None, typer.Option("--trial", min=0, help="Trial of the study. [default: the best]")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", help="Ready recipe to lay over the task's, such as sgd-onecycle, or a file.", metavar="NAME"
+    ),
+]
+DataPath = Annotated[str | None, typer.Option("--data", help="Folder or file to take the data from.", metavar="PATH")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Fix a recipe value, such as epochs=5 or model.channels=16.", metavar="KEY=VALUE"),

@@ -20,6 +20,8 @@ def run(
     studies: options.StudiesFolder = Path("studies"),
     space: options.SpaceFile = None,
     settings: options.Settings = None,
+    recipe: options.Recipe = None,
+    data: options.DataPath = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials in all, over all runs of the study.")] = None,
     time: Annotated[
         str | None, typer.Option(help="Training time in all, such as 30m or 2h; trials begun are finished.")
@@ -59,7 +61,7 @@ def run(
         "parallel": parallel,
         "study_seed": study_seed,
     }
-    fixed = parse_settings(settings or [])
+    fixed = parse_settings(settings or [], data)
     target = task or which_target(studies, mode)
     with reporter(quiet=quiet, as_json=json, studies=studies) as emit:
         from tuner.search import SearchRequest, quiet_optuna, search
@@ -72,6 +74,7 @@ def run(
             study=study,
             space_file=space,
             settings=fixed,
+            recipe=recipe,
             overrides=overrides,
             direction=direction,
             device=device,

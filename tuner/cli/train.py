@@ -11,13 +11,16 @@ from tuner.cli import options
 
 
 def train(
-    task: Annotated[
-        str | None,
-        typer.Argument(help="A task, my_task.py, or a recipe's .yaml (from `tuner export`).", show_default=False),
-    ] = None,
-    study: Annotated[str | None, typer.Option("--from", help="Take the recipe from this study.")] = None,
-    trial: Annotated[int | None, typer.Option(min=0, help="Trial of the study. [default: the best]")] = None,
+    task: options.TrainTarget = None,
+    study: options.FromStudy = None,
+    trial: options.FromTrial = None,
     settings: options.Settings = None,
+    recipe: options.Recipe = None,
+    data: options.DataPath = None,
+    record_preview: Annotated[
+        int | None,
+        typer.Option("--record-preview", min=1, help="Write an animation, a frame every N steps.", metavar="N"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder to write. [default: studies/TASK-train-N]")
     ] = None,
@@ -30,13 +33,14 @@ def train(
     from tuner.cli.progress import epoch_reporter
     from tuner.search_space.settings import parse_settings
 
-    fixed = parse_settings(settings or [])
+    fixed = parse_settings(settings or [], data)
     with epoch_reporter(quiet=quiet, as_json=json) as emit:
         from tuner.search import quiet_optuna
         from tuner.single import TrainRequest, train_recipe
 
         quiet_optuna()
-        found = train_recipe(TrainRequest(task, study, trial, studies, out, fixed, device), emit)
+        request = TrainRequest(task, study, trial, studies, out, fixed, device, recipe, record_preview)
+        found = train_recipe(request, emit)
     if json:
         from json import dumps
 

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from tuner.errors import SearchSpaceError
+from tuner.optimizers.fitting import check_groups, check_model
+from tuner.optimizers.groups import parameter_groups
 from tuner.registry import check_arguments
+
+__all__ = ["build", "check", "check_model", "default_learning_rate", "names", "parameter_groups"]
 
 RESERVED = {"params": "the task's model", "lr": "the recipe's learning_rate"}
 
@@ -23,8 +26,13 @@ def names() -> dict[str, type[torch.optim.Optimizer]]:
     }
 
 
-def check(name: str, options: Iterable[str], where: Callable[[str], str]) -> None:
-    """Raise `UsageError` for an option that the optimizer does not take; `where` gives an option's place."""
+def check(
+    name: str, options: Iterable[str], where: Callable[[str], str], values: Mapping[str, Any] | None = None
+) -> None:
+    """Raise `UsageError` for an option that the optimizer does not take; `where` gives an option's place.
+
+    `values` are those that are fixed; torch itself checks them when the optimizer is built.
+    """
     check_arguments(names()[name], options, where, RESERVED)
 
 
@@ -45,37 +53,16 @@ def build(
 ) -> torch.optim.Optimizer:
     """The optimizer `name` over a model's trainable parameters, in groups by `multipliers`.
 
-    Raises `ValueError` or `TypeError`, as torch does, for values that the optimizer refuses.
+    Raises `ValueError` or `TypeError`, as torch does, for values that the optimizer refuses; `SearchSpaceError` for
+    a model that it cannot train, as far as the parameters' shapes and groups tell.
     """
     rate = default_learning_rate(name) if learning_rate is None else learning_rate
     groups = parameter_groups(model, rate, multipliers or {})
+    check_groups(name, groups)
+    if name == "Muon":
+        check_model(name, model)
     optimizer: torch.optim.Optimizer = names()[name](groups, lr=rate, **_as_tuples(options))  # type: ignore[call-arg]
     return optimizer
-
-
-def parameter_groups(model: nn.Module, rate: float, multipliers: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Trainable parameters in groups by substring of their name, first match wins, the unmatched first.
-
-    Raises `SearchSpaceError` for a multiplier that matches no parameter.
-    """
-    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    owner = {name: next((key for key in multipliers if key in name), None) for name in trainable}
-    for key in multipliers:
-        if key not in owner.values():
-            raise SearchSpaceError(
-                "matches the name of no trainable parameter",
-                place=f"lr_multipliers.{key}",
-                value=key,
-                hint="The model has: " + ", ".join(trainable),
-            )
-    groups = []
-    factors: dict[str | None, float] = {None: 1.0}
-    factors.update(multipliers.items())
-    for wanted, factor in factors.items():
-        members = [parameter for name, parameter in trainable.items() if owner[name] == wanted]
-        if members:
-            groups.append({"params": members, "lr": rate * factor})
-    return groups
 
 
 def _as_tuples(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tuner.errors import SearchSpaceError, UsageError, did_you_mean
-from tuner.recipe import Recipe, check_path, closed_sections, flatten, parse_recipe, value_type
+from tuner.recipe import Recipe, canonical, check_path, closed_sections, flatten, parse_recipe, value_type
 from tuner.search_space.expression import Expression
-from tuner.search_space.file import Mode, Places, SpaceFile, Target, override_mode, read_mode
-from tuner.search_space.parameter import Parameter, parse_parameter
+from tuner.search_space.file import Mode, Places, SpaceFile, Target, bundled_folder, override_mode, read_mode
+from tuner.search_space.parameter import Parameter, ends, parse_parameter
+from tuner.search_space.ready import ready_recipe
 from tuner.search_space.settings import parse_duration
 from tuner.search_space.space import Budget, SearchSpace
+from tuner.search_space.timelines import candidates, files_in, read_files, with_default_keys, written_out
 
 OBJECTIVE_TRIALS = 20
 """The budget of an objective function for which no search space gives one."""
 
 
 def build_space(
-    target: Target, mode_name: str, settings: Mapping[str, Any] | None = None, **overrides: Any
+    target: Target,
+    mode_name: str,
+    settings: Mapping[str, Any] | None = None,
+    recipe: str | None = None,
+    **overrides: Any,
 ) -> SearchSpace:
     """The search space that a target's mode describes.
 
-    `settings` fix recipe values (`--set`): a searched value that is set is no longer searched. `overrides`
-    replace keys of the mode (`sampler`, `trials`, ...; None leaves the mode's own).
+    `recipe` names a ready recipe, whose values are fixed; `settings` fix recipe values (`--set`): a searched value
+    that is set is no longer searched. `overrides` replace keys of the mode (`sampler`, `trials`, ...; None leaves
+    the mode's own).
     Raises `SearchSpaceError` at the first thing that cannot be.
     """
     changed = {key: value for key, value in overrides.items() if value is not None}
@@ -33,23 +41,65 @@ def build_space(
     mode = Mode() if missing else read_mode(target.file, mode_name, target.place)
     mode = override_mode(mode, changed, places)
     if target.function:
-        _check_objective_mode(mode, settings, places)
+        _check_objective_mode(mode, {**({"recipe": recipe} if recipe else {}), **(settings or {})}, places)
     elif mode.sampler != "grid" and mode.trials is None and mode.time is None:
         raise SearchSpaceError("a mode needs a budget: give trials or time", place=f"{target.place}: modes.{mode_name}")
-    space = _space_of(target, mode, places)
-    space = fix(space, settings or {}, "--set")
+    space = _laid(_space_of(target, mode, places), recipe, settings)
     check_names(space)
     if space.sampler == "grid":
         next(space.combinations(), None)
     return space
 
 
-def plain_space(target: Target, settings: Mapping[str, Any] | None = None) -> SearchSpace:
-    """A target's recipe with nothing searched; `settings` replace its values."""
+def plain_space(
+    target: Target, settings: Mapping[str, Any] | None = None, recipe: str | None = None, mode_name: str = ""
+) -> SearchSpace:
+    """A target's recipe with nothing searched; a ready recipe and then `settings` replace its values.
+
+    With `mode_name` it is the recipe of that mode.
+    """
     if target.function:
         raise UsageError("an objective function has no recipe to train", value=f"{target.task}:{target.function}")
-    space = _space_of(target, Mode(trials=1), Places(target.place, ""))
-    return fix(space, settings or {}, "--set")
+    mode = Mode(trials=1)
+    if mode_name:
+        mode = mode.model_copy(update={"recipe": read_mode(target.file, mode_name, target.place).recipe})
+    return _laid(_space_of(target, mode, Places(target.place, mode_name)), recipe, settings)
+
+
+def _laid(space: SearchSpace, recipe: str | None, settings: Mapping[str, Any] | None) -> SearchSpace:
+    """The space with a ready recipe's values and then `settings` fixed, and its timelines read."""
+    if recipe is not None:
+        space = fix(space, ready_recipe(recipe), f"--recipe {recipe}")
+    return _with_timelines(fix(space, settings or {}, "--set"))
+
+
+def _with_timelines(space: SearchSpace) -> SearchSpace:
+    """The space with the files of its timelines read, and its own recipe's timeline written out."""
+    every = candidates(space.recipe, space.parameters)
+    folders = (Path(space.place).parent, Path(), bundled_folder())
+    files = read_files([space.recipe.timeline, *every], space.where("timeline"), folders)
+    recipe = written_out(space.recipe, files, space.where("timeline"))
+    recipe = with_default_keys(recipe, space.parameters)
+    is_searched = any(entry.path == "timeline" for entry in space.parameters)
+    searched = {name: files[name] for name in files_in(every)} if is_searched else {}
+    space = replace(space, recipe=recipe, timelines=searched)
+    for parameter in space.parameters:
+        if parameter.path.startswith("timeline."):
+            allowed = parameter.when.get("timeline", every)
+            _check_key(space, parameter, [{"timeline": entry} for entry in allowed] if is_searched else [{}])
+    return space
+
+
+def _check_key(space: SearchSpace, parameter: Parameter, timelines: Sequence[Mapping[str, Any]]) -> None:
+    """A searched key must be one that every timeline of the space can have."""
+    place = space.where(parameter.path)
+    for timeline in timelines:
+        for key, value in ends(parameter):
+            try:
+                recipe = space.recipe.with_values({**timeline, parameter.path: value})
+                written_out(recipe, space.timelines, place)
+            except SearchSpaceError as error:
+                raise SearchSpaceError(error.rule, place=f"{place}.{key}", value=value, hint=error.hint) from None
 
 
 def _space_of(target: Target, mode: Mode, places: Places) -> SearchSpace:
@@ -78,6 +128,7 @@ def _space_of(target: Target, mode: Mode, places: Places) -> SearchSpace:
         parallel=mode.parallel,
         study_seed=mode.study_seed,
         function=target.function,
+        expect=None if file.expect is None else file.expect.model_dump(exclude_none=True),
         origins=_origins(mode, places),
     )
 
@@ -111,7 +162,7 @@ def fix(space: SearchSpace, settings: Mapping[str, Any], place: str) -> SearchSp
     """The space with recipe values fixed: what is set is no longer searched or derived."""
     if not settings:
         return space
-    values = dict(settings)
+    values = canonical(settings, place)
     sections = {path.partition(".")[0] for path in values}
     dropped = {
         path for path in ("loss", "loss_weights") if {"loss", "loss_weights"} & sections and path not in sections
@@ -127,7 +178,9 @@ def fix(space: SearchSpace, settings: Mapping[str, Any], place: str) -> SearchSp
         parameters=tuple(
             entry
             for entry in space.parameters
-            if entry.path not in values and entry.path.partition(".")[0] not in dropped
+            if entry.path not in values
+            and entry.path.partition(".")[0] not in dropped
+            and (entry.path.partition(".")[0] not in values or entry.path.startswith("timeline."))
         ),
         derived={path: entry for path, entry in space.derived.items() if path not in values},
     )
@@ -135,7 +188,9 @@ def fix(space: SearchSpace, settings: Mapping[str, Any], place: str) -> SearchSp
 
 def _base_recipe(file: SpaceFile, mode: Mode, places: Places) -> Recipe:
     base = parse_recipe(file.recipe, f"{places.file}: recipe")
-    for path, value in flatten(mode.recipe).items():
+    given = canonical(mode.recipe, places.of("recipe"))
+    whole = {path: given.pop(path) for path in ("timeline",) if path in given}
+    for path, value in {**flatten(given), **whole}.items():
         base = base.with_values({path: value}, places.of("recipe"))
     return base
 
@@ -150,10 +205,11 @@ def _direction(metric: str) -> str:
 def _parameters(mode: Mode, base: Recipe, places: Places) -> dict[str, Parameter]:
     fixed = base.flat()
     found: dict[str, Parameter] = {}
-    for path, entry in mode.search.items():
+    for path, entry in canonical(mode.search, places.of("search")).items():
         place = places.of(f"search.{path}")
         check_path(path, place)
-        if path in closed_sections() or ("." not in path and isinstance(getattr(base, path), dict)):
+        section = "." not in path and path != "timeline" and isinstance(getattr(base, path), dict)
+        if path in closed_sections() or section:
             raise SearchSpaceError("search one of its values: SECTION.NAME", place=place, value=entry)
         parameter = parse_parameter(path, entry, value_type(path, fixed), place)
         _check_values(parameter, base, place)
@@ -175,14 +231,8 @@ def _parameters(mode: Mode, base: Recipe, places: Places) -> dict[str, Parameter
 
 def _check_values(parameter: Parameter, base: Recipe, place: str) -> None:
     """Every choice, or both ends of a range, must make a valid recipe."""
-    description = parameter.describe()
-    candidates = (
-        {f"choices[{i}]": value for i, value in enumerate(description["choices"])}
-        if "choices" in description
-        else {key: description[key] for key in ("low", "high")}
-    )
     unweighted = base.model_copy(update={"loss": None}) if parameter.path.startswith("loss_weights.") else base
-    for key, value in candidates.items():
+    for key, value in ends(parameter):
         try:
             unweighted.with_values({parameter.path: value}, "")
         except SearchSpaceError as error:
@@ -241,7 +291,8 @@ def _circle(needs: Mapping[str, list[str]]) -> list[str]:
 
 def _derived(mode: Mode, places: Places) -> dict[str, Expression]:
     """Derived values in an order in which each needs only earlier ones."""
-    written = {path: Expression.parse(text, places.of(f"derived.{path}")) for path, text in mode.derived.items()}
+    given = canonical(mode.derived, places.of("derived"))
+    written = {path: Expression.parse(text, places.of(f"derived.{path}")) for path, text in given.items()}
     for path in written:
         place = places.of(f"derived.{path}")
         check_path(path, place)

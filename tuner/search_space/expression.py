@@ -18,7 +18,7 @@ LONGEST = 1_000
 FUNCTIONS = {
     "min": min, "max": max, "abs": abs, "round": round, "int": int, "float": float,
     "sqrt": math.sqrt, "log": math.log, "log2": math.log2, "log10": math.log10, "exp": math.exp,
-    "floor": math.floor, "ceil": math.ceil,
+    "floor": math.floor, "ceil": math.ceil, "sin": math.sin, "cos": math.cos,
 }  # fmt: skip
 
 

@@ -37,6 +37,23 @@ class Mode(Section):
     constraints: list[Any] = []
 
 
+class Limits(Section):
+    """From `low` to `high`, both included; None is no limit."""
+
+    low: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
+    high: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
+
+
+class Expectation(Section):
+    """What a best trial's recorded values, `gap` or `value` are where a study is good, and where it is poor.
+
+    Good is what lies within all limits of `good`, poor what lies within any of `poor`.
+    """
+
+    good: dict[str, Limits] = {}
+    poor: dict[str, Limits] = {}
+
+
 class SpaceFile(Section):
     """A search space as written."""
 
@@ -45,6 +62,7 @@ class SpaceFile(Section):
     direction: Literal["minimize", "maximize"] | None = None
     value: Literal["best", "last"] = "best"
     recipe: dict[str, Any] = {}
+    expect: Expectation | None = None
     modes: dict[str, Any] = {}
 
 

@@ -216,6 +216,14 @@ class IntRange(Parameter):
         return {"type": "int", "low": self.low, "high": self.high, **extra, **self._conditions()}
 
 
+def ends(parameter: Parameter) -> list[tuple[str, Any]]:
+    """Every choice, or both ends of a range, with the key that says it."""
+    if isinstance(parameter, Choices):
+        return [(f"choices[{i}]", value) for i, value in enumerate(parameter.choices)]
+    description = parameter.describe()
+    return [(key, description[key]) for key in ("low", "high")]
+
+
 def is_number(value: object) -> bool:
     """Whether `value` is an int or a float (a bool is neither)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

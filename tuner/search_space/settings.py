@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -12,12 +13,13 @@ from tuner.search_space.yaml_file import parse_yaml
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
-def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+def parse_settings(settings: Iterable[str], data: str | None = None) -> dict[str, Any]:
     """`['epochs=3', 'optimizer_kwargs={momentum:0.9}']` as `{'epochs': 3, 'optimizer_kwargs.momentum': 0.9}`.
 
-    Values are YAML. Raises `UsageError` for a setting without `=`, and `SearchSpaceError` for bad YAML.
+    `data` is the value of `data.path`, a file or folder. Values are YAML. Raises `UsageError` for a setting
+    without `=`, and `SearchSpaceError` for bad YAML.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {} if data is None else {"data.path": os.path.normpath(data)}
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path.strip():

@@ -13,6 +13,7 @@ from tuner.errors import SearchSpaceError
 from tuner.recipe import Recipe
 from tuner.search_space.expression import Expression
 from tuner.search_space.parameter import IntRange, Parameter, Suggests
+from tuner.search_space.timelines import written_out
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Budget:
 class SearchSpace:
     """A task, a recipe, and what of the recipe is searched and how.
 
-    `parameters` stand in an order in which conditions refer only to earlier ones.
+    `parameters` stand in an order in which conditions refer only to earlier ones; `timelines` are the contents of
+    the files that a searched timeline names.
     """
 
     task: str
@@ -50,6 +52,8 @@ class SearchSpace:
     parallel: int = 1
     study_seed: int = 0
     function: str | None = None
+    expect: Mapping[str, Any] | None = None
+    timelines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -90,7 +94,7 @@ class SearchSpace:
                 continue
             derived = expression.evaluate(recipe.with_defaults().flat())
             recipe = recipe.with_values({path: derived}, expression.place)
-        full = recipe.with_defaults()
+        full = written_out(recipe, self.timelines, self.where("timeline")).with_defaults()
         for constraint in self.constraints:
             if not idle.intersection(constraint.names()) and not constraint.evaluate(full.flat()):
                 return full, constraint.text
@@ -190,6 +194,7 @@ class SearchSpace:
             "pruner_kwargs": dict(self.pruner_kwargs),
             "parallel": self.parallel,
             "study_seed": self.study_seed,
+            **({"timelines": dict(self.timelines)} if self.timelines else {}),
         }
 
 

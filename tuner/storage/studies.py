@@ -126,6 +126,7 @@ def knowledge(space: SearchSpace, task_hash: str, threads: int) -> dict[str, Any
     return {
         "space": space.describe(),
         "budget": asdict(space.budget),
+        "expect": space.expect,
         "task_hash": task_hash,
         "place": space.place,
         "versions": versions(threads),
@@ -195,8 +196,9 @@ def check_unchanged(study: optuna.Study, space: SearchSpace, task_hash: str, thr
     if found:
         for key, value in knowledge(space, task_hash, threads).items():
             study.set_user_attr(key, value)
-    elif study.user_attrs.get("budget") != asdict(space.budget):
-        study.set_user_attr("budget", asdict(space.budget))
+    for key, now in (("budget", asdict(space.budget)), ("expect", space.expect)):
+        if study.user_attrs.get(key) != now:
+            study.set_user_attr(key, now)
     return found
 
 

@@ -101,14 +101,16 @@ class Task(ABC):
 
     `name` declares a bundled task. `model_options` and `data_options` are the options that `build_model` and
     `data` take, with their defaults: other names in a recipe's `model` and `data` are errors; `--data PATH` sets
-    the data option `path`. `actions` are the names that `on_action` knows, `phases` those that `batch` does (empty:
-    any). `fusable` is False for models that must train alone, `held_out` where validation is on samples that are
+    the data option `path`. `properties` are the data options that `batch` reads anew at every step, and so may
+    follow a timeline; `actions` are the names that `on_action` knows, `phases` those that `batch` does (empty: any).
+    `fusable` is False for models that must train alone, `held_out` where validation is on samples that are
     trained on, by design.
     """
 
     name: ClassVar[str] = ""
     model_options: ClassVar[Mapping[str, Any]] = {}
     data_options: ClassVar[Mapping[str, Any]] = {}
+    properties: ClassVar[tuple[str, ...]] = ()
     actions: ClassVar[tuple[str, ...]] = ()
     phases: ClassVar[tuple[str, ...]] = ()
     held_out: ClassVar[bool] = True
@@ -148,6 +150,10 @@ class Task(ABC):
 
     def metrics(self, output: Any, batch: Batch) -> dict[str, Mean]:
         """Named measures of a batch's output, averaged over all samples."""
+        return {}
+
+    def derived(self, averages: Mapping[str, float]) -> dict[str, float]:
+        """Named measures computed from an epoch's averages of `loss`, the loss terms and the metrics."""
         return {}
 
     def state(self) -> dict[str, Tensor]:

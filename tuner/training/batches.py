@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,9 +30,18 @@ def epoch_order(count: int, data_seed: int, epoch: int) -> Tensor:
 
 
 def training_batches(
-    task: Task, source: Source, recipe: Recipe, epoch: int, device: torch.device, skip: int = 0
+    task: Task,
+    source: Source,
+    recipe: Recipe,
+    epoch: int,
+    device: torch.device,
+    properties: Callable[[int], Mapping[str, Any]],
+    skip: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of one epoch on `device`, without the first `skip`."""
+    """The batches of one epoch on `device`, without the first `skip`.
+
+    `properties` gives the task's properties at a step of the epoch, counted from 0.
+    """
     order = epoch_order(len(source), recipe.data_seed, epoch)  # type: ignore[arg-type]
     parts = list(torch.split(order, recipe.batch_size))[skip:]
     if not isinstance(source, Samples):
@@ -41,7 +50,7 @@ def training_batches(
     home = source.device
     for step, part in enumerate(parts, start=skip):
         generator = torch.Generator().manual_seed(seed_for("crops", recipe.data_seed, epoch, step))
-        yield task.batch(source, part.to(home), recipe.data, generator).to(device)
+        yield task.batch(source, part.to(home), properties(step), generator).to(device)
 
 
 def validation_batches(source: Source, recipe: Recipe, device: torch.device) -> Iterator[Batch]:

@@ -12,14 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from tuner import optimizers, schedules
+from tuner.errors import TaskError, did_you_mean
+from tuner.knobs import knobs_of, properties_at
+from tuner.optimizers.options import set_learning_rate, set_option
 from tuner.probe import build_model
 from tuner.recipe import Recipe, loss_weights, monitor_mode
+from tuner.schedules.stepper import Stepper
 from tuner.seeds import seed_for
-from tuner.tasks.base import Batch, Data, Mean, Task
+from tuner.tasks.base import Batch, Data, Task
 from tuner.training.batches import steps_per_epoch, training_batches, validation_batches
 from tuner.training.early_stopping import EarlyStopper
 from tuner.training.run import EpochRecord, Goal, Result
-from tuner.training.series import Series
+from tuner.training.series import Series, Trace
+from tuner.training.sums import Sums
 from tuner.training.weights import copy_of
 
 
@@ -47,28 +52,33 @@ class PlainRun:
             recipe.optimizer, self.model, recipe.learning_rate, recipe.optimizer_kwargs, recipe.lr_multipliers
         )
         self.steps_per_epoch = steps_per_epoch(data.train, recipe.batch_size)
-        self.scheduler = self._scheduler(terms)
+        self.knobs = knobs_of(recipe, recipe.epochs * self.steps_per_epoch, terms, task.properties)
+        self.stepper = self._stepper(terms)
         self.stopper = self._stopper(terms)
-        self.weights = loss_weights(recipe, terms)
-        self.series = Series((*terms, "learning_rate"))
+        self.weights, self.clip = loss_weights(recipe, terms), recipe.gradient_clip
+        self.series, self.trace = Series((*terms, "loss", "learning_rate")), Trace()
         self.done, self.diverged, self.reason = False, False, ""
         self.records: list[EpochRecord] = []
         self.kept: dict[str, Tensor] | None = None
         self.kept_epoch: int | None = None
         self.best: float | None = None
-        self._check_stop = check_stop
+        self.check_stop = check_stop
         self._step, self._seconds = 0, 0.0
         self._batches: Iterator[Batch] | None = None
-        self._sums = _Sums()
+        self._sums = Sums()
 
-    def _scheduler(self, terms: tuple[str, ...]) -> Any:
+    def _stepper(self, terms: tuple[str, ...]) -> Stepper | None:
         recipe, configs = self.recipe, self.recipe.scheduler_configs
+        if recipe.scheduler is None:
+            return None
         options = dict(recipe.scheduler_kwargs)
         if schedules.is_plateau(recipe.scheduler):
             given = options.get("mode", "auto")
             goal = self.goal
             options["mode"] = monitor_mode(configs.monitor, given, goal.metric, goal.maximize, terms) or "min"
-        return schedules.build(recipe.scheduler, self.optimizer, options, configs, recipe.epochs, self.steps_per_epoch)
+        length = (recipe.epochs, self.steps_per_epoch)
+        scheduler = schedules.build(recipe.scheduler, self.optimizer, options, configs, *length)
+        return Stepper(recipe.scheduler, scheduler, configs, *length)
 
     def _stopper(self, terms: tuple[str, ...]) -> EarlyStopper | None:
         stopping = self.recipe.early_stopping
@@ -87,19 +97,56 @@ class PlainRun:
         """Whole epochs trained and validated."""
         return len(self.records)
 
+    @property
+    def steps_done(self) -> int:
+        """Steps trained, over the whole run."""
+        return self.epochs_done * self.steps_per_epoch + self._step
+
+    @property
+    def epoch_is_trained(self) -> bool:
+        """Whether the epoch's last step is done, so that what is left of it is validation."""
+        return self._step >= self.steps_per_epoch
+
     def step(self) -> None:
         """Train on the next batch; the first step of an epoch draws its order."""
         started = time.perf_counter()
+        self._turn_knobs(self.steps_done)
         if self._batches is None:
             self._batches = training_batches(
-                self.task, self.data.train, self.recipe, self.epochs_done, self.device, skip=self._step
+                self.task, self.data.train, self.recipe, self.epochs_done, self.device, self._properties, self._step
             )
         batch = next(self._batches)
         self.model.train()
         self.optimizer.step(lambda: self._loss_and_gradients(batch))  # type: ignore[arg-type, return-value]
         self._step += 1
-        self._step_scheduler("step")
+        self.trace.take(self.steps_done, self.task, self.model)
+        if self.stepper is not None:
+            self.stepper.after_step(self.steps_done, self.records[-1].values if self.records else None)
         self._seconds += time.perf_counter() - started
+
+    def _turn_knobs(self, step: int) -> None:
+        """Fire the actions of a step and write its scheduled values where they are read."""
+        for action in self.knobs.actions(step):
+            with torch.no_grad():
+                self.state = {**self.state, **self.task.on_action(action, self.model, self.state)}
+        self._set_scheduled(step)
+
+    def _set_scheduled(self, step: int) -> None:
+        for path, value in self.knobs.at(step).items():
+            section, _, name = path.partition(".")
+            if path == "learning_rate":
+                set_learning_rate(self.optimizer, value)
+            elif section == "optimizer_kwargs":
+                set_option(self.optimizer, name, value)
+            elif section == "loss_weights":
+                self.weights[name] = value
+            elif path == "gradient_clip":
+                self.clip = value
+
+    def _properties(self, step: int) -> dict[str, Any]:
+        """The task's properties at a step of this epoch."""
+        number = self.epochs_done * self.steps_per_epoch + step
+        return properties_at(self.knobs, self.knobs.at(number), self.recipe.data, number)
 
     def _loss_and_gradients(self, batch: Batch) -> Tensor:
         """The closure that torch's optimizers call, some (LBFGS) several times a step: same dropout each time."""
@@ -110,10 +157,10 @@ class PlainRun:
         terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
         loss = self._weighted(terms)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_gradients(self.model, self.recipe.gradient_clip)
+        norm = clip_gradients(self.model, self.clip)
         if first:
             self._sums.add(len(batch), loss, terms, self.task.metrics(output, batch), norm)
-            self.series.add(torch.stack([term.detach() for term in terms.values()]), self.learning_rate)
+            self.series.add(torch.stack([term.detach() for term in (*terms.values(), loss)]), self.learning_rate)
         return loss
 
     def _weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -127,14 +174,15 @@ class PlainRun:
         Raises whatever `check_stop` raises, between two steps.
         """
         with torch.random.fork_rng(devices=[]):
-            while self._step < self.steps_per_epoch:
+            while not self.epoch_is_trained:
                 self.step()
-                self._check_stop()
+                self.check_stop()
         started = time.perf_counter()
         self.series.flush()
-        values = self._sums.averages("train") | self._validate()
+        self.trace.flush()
+        values = self._sums.averages("train", self.task) | self._validate()
         rate = self.learning_rate
-        notes = self._step_scheduler("epoch", values)
+        notes = self._end_epoch(values)
         record = EpochRecord(
             epoch=self.epochs_done + 1,
             steps=(self.epochs_done + 1) * self.steps_per_epoch,
@@ -145,44 +193,29 @@ class PlainRun:
             notes=notes,
         )
         self.records.append(record)
-        self._step, self._seconds, self._batches, self._sums = 0, 0.0, None, _Sums()
+        self._step, self._seconds, self._batches, self._sums = 0, 0.0, None, Sums()
         self._judge(record)
         return [record]
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         self.model.eval()
-        sums = _Sums()
+        sums = Sums()
         for batch in validation_batches(self.data.validation, self.recipe, self.device):
             output = self.task.predict(self.model, batch.inputs)
             terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
             sums.add(len(batch), self._weighted(terms), terms, self.task.metrics(output, batch), None)
-        return sums.averages("val")
+        return sums.averages("val", self.task)
 
-    def _step_scheduler(self, interval: str, values: Mapping[str, float] | None = None) -> tuple[str, ...]:
-        """Step the scheduler where its interval and frequency say so; notes where a plateau lowered the rate."""
-        configs = self.recipe.scheduler_configs
-        count = self.epochs_done + 1 if interval == "epoch" else self.epochs_done * self.steps_per_epoch + self._step
-        if self.scheduler is None or configs.interval != interval or count % configs.frequency:
-            return ()
-        if not schedules.is_plateau(self.recipe.scheduler):
-            if self.epochs_done * self.steps_per_epoch + self._step < self._last_step():
-                self.scheduler.step()
-            return ()
-        if values is None:
-            values = self.records[-1].values if self.records else {}
-        if configs.monitor not in values:
-            return ()
+    def _end_epoch(self, values: Mapping[str, float]) -> tuple[str, ...]:
+        """Let the scheduler see the epoch's record; a note where it lowered the rate on a plateau."""
         before = self.learning_rate
-        self.scheduler.step(values[configs.monitor])
-        if self.learning_rate >= before:
+        if self.stepper is not None:
+            self.stepper.after_epoch(self.epochs_done + 1, values)
+        if not schedules.is_plateau(self.recipe.scheduler) or self.learning_rate >= before:
             return ()
-        place = f"epoch {self.epochs_done + 1}"
-        return (f"{place}: {configs.monitor} is on a plateau, learning rate {before:.3g} -> {self.learning_rate:.3g}",)
-
-    def _last_step(self) -> int:
-        """The run's last step, behind which no rate is needed (and OneCycleLR would refuse to go on)."""
-        return self.recipe.epochs * self.steps_per_epoch
+        monitor, place = self.recipe.scheduler_configs.monitor, f"epoch {self.epochs_done + 1}"
+        return (f"{place}: {monitor} is on a plateau, learning rate {before:.3g} -> {self.learning_rate:.3g}",)
 
     def _judge(self, record: EpochRecord) -> None:
         """Keep the weights where they are the ones to keep, and see whether the run is over."""
@@ -210,7 +243,11 @@ class PlainRun:
 
     def _monitored(self, record: EpochRecord) -> float:
         assert self.recipe.early_stopping is not None
-        return record.values[self.recipe.early_stopping.monitor]
+        monitor = self.recipe.early_stopping.monitor
+        if monitor not in record.values:
+            names = did_you_mean(monitor, record.values)
+            raise TaskError("no sample of this epoch counts towards the monitored value", value=monitor, hint=names)
+        return record.values[monitor]
 
     def _keep(self, epoch: int) -> None:
         self.kept, self.kept_epoch = copy_of(self.model), epoch
@@ -240,9 +277,10 @@ class PlainRun:
             "model": copy_of(self.model),
             "state": {name: tensor.clone() for name, tensor in self.state.items()},
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "stepper": None if self.stepper is None else self.stepper.state_dict(),
             "stopper": None if self.stopper is None else asdict(self.stopper),
             "series": self.series.array(),
+            "trace": self.trace.arrays(),
             "sums": self._sums.state(),
             "records": [asdict(record) for record in self.records],
             "kept": self.kept,
@@ -262,12 +300,13 @@ class PlainRun:
         self.model.load_state_dict(state["model"])
         self.state = {name: tensor.to(self.device) for name, tensor in state["state"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+        if self.stepper is not None:
+            self.stepper.load_state_dict(state["stepper"])
         if self.stopper is not None:
             self.stopper = EarlyStopper(**state["stopper"])
         self.series.restore(state["series"])
-        self._sums = _Sums.restore(state["sums"])
+        self.trace.restore(state["trace"])
+        self._sums = Sums.restore(state["sums"])
         self.records = [EpochRecord(**record) for record in state["records"]]
         self.kept = state["kept"]
         counters = state["counters"]
@@ -275,6 +314,8 @@ class PlainRun:
         self.best, self.kept_epoch = counters["best"], counters["kept_epoch"]
         self.done, self.diverged, self.reason = counters["done"], counters["diverged"], counters["reason"]
         self._batches = None
+        if self._step:  # validation weighs the loss as the last step did; actions have left their traces in the state
+            self._set_scheduled(self.steps_done - 1)
 
 
 def clip_gradients(model: nn.Module, bound: float | None) -> Tensor:
@@ -283,61 +324,3 @@ def clip_gradients(model: nn.Module, bound: float | None) -> Tensor:
         return nn.utils.clip_grad_norm_(model.parameters(), bound)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     return nn.utils.get_total_norm(gradients)
-
-
-class _Sums:
-    """Running sums over an epoch, on the device: no step waits for a number."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.samples = 0
-        self.losses: dict[str, Tensor] = {}
-        self.means: dict[str, tuple[Tensor, int | Tensor]] = {}
-        self.norm: Tensor | None = None
-
-    def add(
-        self,
-        count: int,
-        loss: Tensor,
-        terms: Mapping[str, Tensor],
-        metrics: Mapping[str, Mean],
-        norm: Tensor | None,
-    ) -> None:
-        """Take one batch of `count` samples; `loss` and `terms` are its means (scalars)."""
-        self.steps += 1
-        self.samples += count
-        for name, value in {"loss": loss, **terms}.items():
-            self.losses[name] = self.losses.get(name, torch.zeros_like(value)) + value.detach() * count
-        for name, (total, number) in metrics.items():
-            before, seen = self.means.get(name, (torch.zeros_like(total), 0))
-            self.means[name] = (before + total, seen + number)
-        if norm is not None:
-            self.norm = norm.detach() if self.norm is None else self.norm + norm.detach()
-
-    def averages(self, part: str) -> dict[str, float]:
-        """Means over all samples by recorded name: `train_loss`, `train_accuracy`, ..."""
-        found = {f"{part}_{name}": float(total) / max(1, self.samples) for name, total in self.losses.items()}
-        means = {name: (total, int(number)) for name, (total, number) in self.means.items()}
-        return found | {f"{part}_{name}": float(total) / number for name, (total, number) in means.items() if number}
-
-    def mean_norm(self) -> float:
-        """The gradient norm, averaged over steps."""
-        return 0.0 if self.norm is None else float(self.norm) / max(1, self.steps)
-
-    def state(self) -> dict[str, Any]:
-        """The sums as plain values and tensors."""
-        return {
-            "steps": self.steps,
-            "samples": self.samples,
-            "losses": dict(self.losses),
-            "means": dict(self.means),
-            "norm": self.norm,
-        }
-
-    @classmethod
-    def restore(cls, state: Mapping[str, Any]) -> _Sums:
-        """The sums of an earlier `state()`."""
-        sums = cls()
-        sums.steps, sums.samples, sums.norm = state["steps"], state["samples"], state["norm"]
-        sums.losses, sums.means = dict(state["losses"]), dict(state["means"])
-        return sums

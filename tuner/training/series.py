@@ -1,15 +1,20 @@
-"""The per-step series of a run: every loss term and the learning rate, kept small."""
+"""The per-step series of a run: every loss term, the loss and the learning rate; and what a task traces."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tuner.files import write_atomically
+from tuner.tasks.base import Task
+
+TRACE_STEPS = 10
+"""A task's trace is taken every so many steps."""
 
 
 class Series:
@@ -49,8 +54,52 @@ class Series:
         self._done = [array] if len(array) else []
 
 
-def save_series(path: Path, columns: tuple[str, ...], array: np.ndarray) -> None:
-    """Write a series (steps x columns) as a compressed `.npz`, one array a column, in place at once."""
+class Trace:
+    """What `Task.trace` gives, every `TRACE_STEPS` steps; kept on the device until the epoch ends."""
+
+    def __init__(self) -> None:
+        self._pending: list[dict[str, Tensor]] = []
+        self._steps: list[int] = []
+        self._done: list[dict[str, np.ndarray]] = []
+        self._empty = False
+
+    def take(self, step: int, task: Task, model: nn.Module) -> None:
+        """Record the trace after a step, counted from 1; a task that traces nothing is asked once."""
+        if self._empty or step % TRACE_STEPS:
+            return
+        model.eval()
+        with torch.no_grad():
+            found = {name: tensor.detach().clone() for name, tensor in task.trace(model).items()}
+        self._empty = not found
+        if found:
+            self._pending.append(found)
+            self._steps.append(step)
+
+    def flush(self) -> None:
+        """Bring what is pending to the CPU."""
+        if self._pending:
+            block = {f"trace.{n}": torch.stack([p[n] for p in self._pending]).cpu().numpy() for n in self._pending[0]}
+            self._done.append({"trace_steps": np.array(self._steps, dtype=np.int64), **block})
+            self._pending.clear()
+            self._steps.clear()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`trace_steps` (times,) and `trace.NAME` (times x ...); empty where nothing is traced."""
+        self.flush()
+        names = self._done[0] if self._done else {}
+        return {name: np.concatenate([block[name] for block in self._done]) for name in names}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from earlier `arrays()`."""
+        self._pending.clear()
+        self._steps.clear()
+        self._done = [dict(arrays)] if arrays else []
+
+
+def save_series(path: Path, series: Series, trace: Trace) -> None:
+    """Write a run's series as a compressed `.npz`, one array a column and one a trace, in place at once."""
+    array = series.array()
+    columns = {name: array[:, i] for i, name in enumerate(series.columns)}
     content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **{name: array[:, i] for i, name in enumerate(columns)})
+    np.savez_compressed(content, allow_pickle=False, **columns, **trace.arrays())
     write_atomically(path, content.getvalue())

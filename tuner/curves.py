@@ -1,0 +1,106 @@
+"""The curves of a recipe: every value that changes over a run, at each of its steps, before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuner import optimizers, schedules
+from tuner.knobs import knobs_of
+from tuner.probe import Probe, build_model
+from tuner.recipe import Recipe
+from tuner.resolve import resolve
+from tuner.schedules.simulate import rates
+from tuner.search_space import Target
+from tuner.search_space.build import plain_space
+from tuner.tasks import Task, load_task
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What changes over a run of `steps` steps.
+
+    `values` holds a value a step, by name; `constant` what stays as it is; `phases` are (name, first step, step
+    behind the last); `actions` are (step, name).
+    """
+
+    about: str
+    steps: int
+    steps_per_epoch: int
+    values: Mapping[str, list[float]]
+    constant: Mapping[str, float]
+    phases: tuple[tuple[str, int, int], ...] = ()
+    actions: tuple[tuple[int, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def curves_of(
+    target: Target, settings: Mapping[str, Any] | None = None, recipe: str | None = None, mode: str = ""
+) -> Curves:
+    """The curves of a target's recipe; raises what training it would raise before its first step."""
+    space = plain_space(target, settings, recipe, mode)
+    task = load_task(space.task)
+    space, probe = resolve(space, task)
+    return recipe_curves(task, space.recipe_for({})[0], probe, target.name)
+
+
+def recipe_curves(task: Task, recipe: Recipe, probe: Probe, name: str) -> Curves:
+    """The curves of a checked recipe; a plateau scheduler keeps its rate, for no one knows when it will step."""
+    per_epoch = probe.steps_per_epoch(recipe.batch_size)
+    steps = recipe.epochs * per_epoch
+    every = _scheduler_values(task, recipe, per_epoch)
+    knobs = knobs_of(recipe, steps, probe.terms, task.properties)
+    scheduled = [knobs.at(step) for step in range(steps)]
+    for path in knobs.paths.values():
+        every.update(_column(path, [values[path] for values in scheduled], recipe))
+    actions = tuple((step, action) for step in range(steps) for action in knobs.actions(step))
+    bounds = knobs.timeline.phase_bounds(steps) if knobs.timeline else []
+    notes = probe.warnings
+    if schedules.is_plateau(recipe.scheduler):
+        notes += ("ReduceLROnPlateau steps down when training says so: its rate is drawn as it starts",)
+    return Curves(
+        about=f"{name}: {recipe.optimizer}, scheduler {recipe.scheduler or 'none'}, {recipe.epochs} epochs of "
+        f"{per_epoch} steps",
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        values={name: column for name, column in every.items() if len(set(column)) > 1},
+        constant={name: column[0] for name, column in every.items() if len(set(column)) == 1},
+        phases=tuple(bound for bound in bounds if bound[0]),
+        actions=actions,
+        warnings=notes,
+    )
+
+
+def _scheduler_values(task: Task, recipe: Recipe, per_epoch: int) -> dict[str, list[float]]:
+    """The learning rate of each part of the model, and momentum where it is cycled, at each step."""
+    model = build_model(task, recipe)
+    kwargs, multipliers = recipe.optimizer_kwargs, recipe.lr_multipliers
+    optimizer = optimizers.build(recipe.optimizer, model, recipe.learning_rate, kwargs, multipliers)
+    parts = [str(group.get("part", "")) for group in optimizer.param_groups]
+    found: dict[str, list[float]] = {}
+    values = rates(
+        recipe.scheduler, optimizer, recipe.scheduler_kwargs, recipe.scheduler_configs, recipe.epochs, per_epoch
+    )
+    for name, column in values.items():
+        for place, part in enumerate(parts):
+            whole = [values[place] for values in column]
+            if name == "learning_rate" or place == 0:
+                found[f"{name} ({part})" if part else name] = whole
+    return found
+
+
+def _column(path: str, values: list[float], recipe: Recipe) -> dict[str, list[float]]:
+    """A timeline's column; the learning rate once for each part of the model."""
+    found = {path.removeprefix("optimizer_kwargs."): values}
+    if path == "learning_rate":
+        found |= {
+            f"{path} ({part})": [factor * value for value in values] for part, factor in recipe.lr_multipliers.items()
+        }
+    return found
+
+
+def default_picture(studies: Path, name: str) -> Path:
+    """Where the curves' picture goes unless a file is given."""
+    return studies / f"{name}-schedule.png"

@@ -1,0 +1,49 @@
+"""An optimizer's numbers while it runs: what can be set from step to step, and setting it."""
+
+from __future__ import annotations
+
+import torch
+
+from tuner.optimizers import build, names
+
+
+def numeric_options(name: str) -> list[str]:
+    """The options of the optimizer `name` that hold one number, the learning rate left out.
+
+    `momentum` stands for the first of the betas where there are such, as torch's cyclic schedulers have it.
+    """
+    if name not in names():
+        return []
+    with torch.random.fork_rng(devices=[]):
+        model = torch.nn.Linear(1, 1, bias=False)
+    group = build(name, model, 1e-3, {}).param_groups[0]
+    found = [
+        option
+        for option, value in group.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and option not in ("lr", "lr_multiplier")
+    ]
+    return [*found, "momentum"] if "betas" in group and "momentum" not in found else found
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group `rate` times its multiplier."""
+    for group in optimizer.param_groups:
+        _set(group, "lr", rate * group.get("lr_multiplier", 1.0))
+
+
+def set_option(optimizer: torch.optim.Optimizer, option: str, value: float) -> None:
+    """Give every parameter group the value of an option, one of `numeric_options`."""
+    for group in optimizer.param_groups:
+        if option == "momentum" and "betas" in group:
+            group["betas"] = (value, *group["betas"][1:])
+        else:
+            _set(group, option, value)
+
+
+def _set(group: dict[str, object], key: str, value: float) -> None:
+    """Numbers that live in tensors (`capturable`) keep their tensor."""
+    before = group[key]
+    if isinstance(before, torch.Tensor):
+        before.fill_(value)
+    else:
+        group[key] = value

@@ -1,0 +1,73 @@
+"""Running sums over an epoch: losses weighted by samples, metrics by what they count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuner.tasks.base import Mean, Task
+
+
+class Sums:
+    """Running sums over an epoch, on the device: no step waits for a number."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.samples = 0
+        self.losses: dict[str, Tensor] = {}
+        self.means: dict[str, tuple[Tensor, int | Tensor]] = {}
+        self.norm: Tensor | None = None
+
+    def add(
+        self,
+        count: int,
+        loss: Tensor,
+        terms: Mapping[str, Tensor],
+        metrics: Mapping[str, Mean],
+        norm: Tensor | None,
+    ) -> None:
+        """Take one batch of `count` samples; `loss` and `terms` are its means (scalars)."""
+        self.steps += 1
+        self.samples += count
+        for name, value in {"loss": loss, **terms}.items():
+            self.losses[name] = self.losses.get(name, torch.zeros_like(value)) + value.detach() * count
+        for name, (total, number) in metrics.items():
+            before, seen = self.means.get(name, (torch.zeros_like(total), 0))
+            self.means[name] = (before + total, seen + number)
+        if norm is not None:
+            self.norm = norm.detach() if self.norm is None else self.norm + norm.detach()
+
+    def averages(self, part: str, task: Task) -> dict[str, float]:
+        """Means over all samples, and what `task` derives of them, by recorded name: `train_loss`, `train_accuracy`.
+
+        A mean of nothing is left out.
+        """
+        found = {name: float(total) / max(1, self.samples) for name, total in self.losses.items()}
+        means = {name: (total, int(number)) for name, (total, number) in self.means.items()}
+        found |= {name: float(total) / number for name, (total, number) in means.items() if number}
+        return {f"{part}_{name}": value for name, value in {**found, **task.derived(found)}.items()}
+
+    def mean_norm(self) -> float:
+        """The gradient norm, averaged over steps."""
+        return 0.0 if self.norm is None else float(self.norm) / max(1, self.steps)
+
+    def state(self) -> dict[str, Any]:
+        """The sums as plain values and tensors."""
+        return {
+            "steps": self.steps,
+            "samples": self.samples,
+            "losses": dict(self.losses),
+            "means": dict(self.means),
+            "norm": self.norm,
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Sums:
+        """The sums of an earlier `state()`."""
+        sums = cls()
+        sums.steps, sums.samples, sums.norm = state["steps"], state["samples"], state["norm"]
+        sums.losses, sums.means = dict(state["losses"]), dict(state["means"])
+        return sums
