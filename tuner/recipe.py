@@ -238,6 +238,8 @@ def _plain_types(annotation: Any) -> set[Any]:
         return _plain_types(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
         return set().union(*(_plain_types(part) for part in typing.get_args(annotation)))
+    if origin is dict:
+        return {dict} | _plain_types(typing.get_args(annotation)[1])
     return {annotation}
 
 

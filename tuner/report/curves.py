@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:  # it needs torch
     from tuner.curves import Curves
 
 LOG_RATIO = 50.0
-"""A curve above zero whose largest value is so many times its smallest is drawn on a log scale."""
+"""A curve above zero whose largest value is so many times its median is drawn on a log scale."""
 
 MARGIN = 18
 """Columns of a terminal that a plot's own axis takes."""
@@ -44,7 +46,7 @@ def print_curves(curves: Curves, console: Console) -> None:
 
 def is_log(values: Sequence[float]) -> bool:
     """Whether a curve is drawn on a log scale."""
-    return min(values) > 0 and max(values) / min(values) > LOG_RATIO
+    return min(values) > 0 and max(values) / statistics.median(values) > LOG_RATIO
 
 
 def thinned(values: Sequence[float], most: int) -> tuple[list[int], list[float]]:
@@ -56,24 +58,23 @@ def thinned(values: Sequence[float], most: int) -> tuple[list[int], list[float]]
 
 def _plot(values: Sequence[float], width: int) -> str:
     """One curve as text."""
-    import math
-
     import plotille
 
     steps, kept = thinned(values, 2 * max(width - MARGIN, 16))
     log = is_log(values)
     heights = [math.log10(value) for value in kept] if log else kept
     low, high = min(heights), max(heights)
+    high += (high - low) / 16 or 1.0  # plotille leaves out what lies on the upper edge
     figure = plotille.Figure()
     figure.width, figure.height, figure.with_colors = max(width - MARGIN, 16), 8, False
     figure.set_x_limits(min_=0, max_=max(1, len(values) - 1))
-    figure.set_y_limits(min_=low, max_=high if high > low else low + 1)
+    figure.set_y_limits(min_=low, max_=high)
     figure.x_label, figure.y_label = "step", ""
     figure.x_ticks_fkt = lambda value, _: f"{value:.0f}"
     figure.y_ticks_fkt = lambda value, _: f"{10**value if log else value:10.3g}"
     figure.plot(steps, heights)
-    lines = figure.show().splitlines()
-    return "\n".join(line.rstrip() for line in lines if line.strip() not in ("", "^"))
+    lines = figure.show().splitlines()[1:]  # the first names an axis that has no name
+    return "\n".join(line.rstrip(" \N{BRAILLE PATTERN BLANK}") for line in lines)
 
 
 def curves_png(curves: Curves) -> bytes:
