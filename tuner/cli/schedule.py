@@ -43,7 +43,7 @@ def schedule(
     console = Console(highlight=False)
     print_curves(curves, console)
     for warning in curves.warnings:
-        console.print(f"warning: {warning}", markup=False)
+        console.print(f"warning: {warning}", markup=False, soft_wrap=not console.is_terminal)
     path = png or default_picture(studies, target.name)
     write_atomically(path, curves_png(curves))
     console.print(f"drawn in {path}", markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from tuner import optimizers, schedules
 from tuner.errors import SearchSpaceError
 from tuner.probe import Probe, probe_task
 from tuner.resolve.building import check_build, check_ends
-from tuner.resolve.metrics import check_expected, check_losses, check_metric, with_written_weights
+from tuner.resolve.metrics import check_expected, check_losses, check_metric, with_direction, with_written_weights
 from tuner.resolve.names import check_conditions, check_options, named, with_task_options
 from tuner.resolve.scheduled import check_scheduled
 from tuner.search_space.build import check_names
@@ -32,6 +32,7 @@ def resolve(space: SearchSpace, task: Task) -> tuple[SearchSpace, Probe]:
         check_options(space, "scheduler", name, place, schedules.names(), schedules.check)
     recipe, _ = space.recipe_for(space.default_values()[0])
     probe = probe_task(task, recipe, space.where("model"))
+    space = with_direction(space, probe)
     check_losses(space, probe)
     check_metric(space, probe)
     check_expected(space, probe)

@@ -32,6 +32,13 @@ def check_expected(space: SearchSpace, probe: Probe) -> None:
                 raise SearchSpaceError(f"the task records no '{name}'", place=place, hint=did_you_mean(name, known))
 
 
+def with_direction(space: SearchSpace, probe: Probe) -> SearchSpace:
+    """The space with losses minimized, where it says no direction."""
+    if space.direction or space.metric.partition("_")[2] not in probe.terms:
+        return space
+    return replace(space, direction="minimize")
+
+
 def check_metric(space: SearchSpace, probe: Probe) -> None:
     place = f"{space.place}: metric"
     if space.metric not in probe.recorded:
