@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,12 @@ from tuner import optimizers, schedules
 from tuner.knobs import knobs_of
 from tuner.probe import Probe, build_model
 from tuner.recipe import Recipe
+from tuner.report.curves import Curves
 from tuner.resolve import resolve
 from tuner.schedules.simulate import rates
 from tuner.search_space import Target
 from tuner.search_space.build import plain_space
 from tuner.tasks import Task, load_task
-
-
-@dataclass(frozen=True)
-class Curves:
-    """What changes over a run of `steps` steps.
-
-    `values` holds a value a step, by name; `constant` what stays as it is; `phases` are (name, first step, step
-    behind the last); `actions` are (step, name).
-    """
-
-    about: str
-    steps: int
-    steps_per_epoch: int
-    values: Mapping[str, list[float]]
-    constant: Mapping[str, float]
-    phases: tuple[tuple[str, int, int], ...] = ()
-    actions: tuple[tuple[int, str], ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def curves_of(

@@ -5,22 +5,37 @@ from __future__ import annotations
 import io
 import math
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
 
 from tuner.report.words import printable, shown
 
-if TYPE_CHECKING:  # it needs torch
-    from tuner.curves import Curves
-
 LOG_RATIO = 50.0
 """A curve above zero whose largest value is so many times its median is drawn on a log scale."""
 
 MARGIN = 18
 """Columns of a terminal that a plot's own axis takes."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What changes over a run of `steps` steps.
+
+    `values` holds a value a step, by name; `constant` what stays as it is; `phases` are (name, first step, step
+    behind the last); `actions` are (step, name).
+    """
+
+    about: str
+    steps: int
+    steps_per_epoch: int
+    values: Mapping[str, list[float]]
+    constant: Mapping[str, float]
+    phases: tuple[tuple[str, int, int], ...] = ()
+    actions: tuple[tuple[int, str], ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def print_curves(curves: Curves, console: Console) -> None:

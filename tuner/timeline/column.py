@@ -28,6 +28,12 @@ class Column:
         return self.name if self.space == "linear" else f"{self.name}:{self.space}"
 
 
+def brief(name: object) -> str:
+    """A name as it stands in a message: on one line, and no longer than one."""
+    text = " ".join(str(name).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def parse_column(heading: object, place: str) -> Column:
     """The column that a heading says; `SearchSpaceError` at `place` for one that says none."""
     if not isinstance(heading, str):
@@ -50,7 +56,7 @@ def parse_column(heading: object, place: str) -> Column:
 def _reserved(name: str, parts: list[str], place: str) -> Column:
     """STEP, PHASE or ACTION, written as it must be."""
     if name not in RESERVED:
-        raise SearchSpaceError(f"there is no column '{name}'", place=place, hint=did_you_mean(name, RESERVED))
+        raise SearchSpaceError(f"there is no column '{brief(name)}'", place=place, hint=did_you_mean(name, RESERVED))
     if len(parts) > 1:
         raise SearchSpaceError(f"{name} has no space or interpolation", place=place, value=":".join(parts))
     return Column(name)
@@ -59,5 +65,5 @@ def _reserved(name: str, parts: list[str], place: str) -> Column:
 def _unknown(kind: str, given: str, valid: tuple[str, ...], name: str, place: str) -> NoReturn:
     hint = did_you_mean(given, valid)
     if kind == "space" and given in INTERPOLATIONS:
-        hint = f"An interpolation stands third: {name}:linear:{given}"
-    raise SearchSpaceError(f"there is no {kind} '{given}'", place=place, hint=hint)
+        hint = f"An interpolation stands third: {brief(name)}:linear:{given}"
+    raise SearchSpaceError(f"there is no {kind} '{brief(given)}'", place=place, hint=hint)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tuner.errors import SearchSpaceError
 from tuner.timeline.canonical import headings, keyframes
-from tuner.timeline.column import RESERVED
+from tuner.timeline.column import RESERVED, brief
 from tuner.timeline.finding import near_csv
 from tuner.timeline.steps import length_in
 from tuner.timeline.table import Row, Table, build_timeline
@@ -39,7 +39,9 @@ def read_table(path: Path) -> Table:
         raise SearchSpaceError("columns are separated by commas", place=f"{place}: row {first}", value=names[0])
     return Table(
         place=place,
-        headings=[(name, f"{place}: row {first}, column {name or number}") for number, name in enumerate(names, 1)],
+        headings=[
+            (name, f"{place}: row {first}, column {brief(name) or number}") for number, name in enumerate(names, 1)
+        ],
         rows=[_row(place, line, names, cells) for line, cells in rest],
         length=_length(source.comments, place),
     )

@@ -66,4 +66,5 @@ def mix(start: float, end: float, share: float) -> float:
 
 def _within(start: float, end: float, value: float) -> float:
     """`value`, or the nearer of the two bounds where rounding carried it past them."""
-    return min(max(value, min(start, end)), max(start, end))
+    low, high = (start, end) if start <= end else (end, start)
+    return low if value < low else high if value > high else value

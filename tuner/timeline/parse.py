@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import SearchSpaceError, below, did_you_mean
+from tuner.timeline.column import brief
 from tuner.timeline.csv_file import read_table
 from tuner.timeline.finding import find_csv
 from tuner.timeline.steps import length_in
@@ -23,7 +24,7 @@ def parse_timeline(value: Any, place: str, folders: Sequence[Path] = ()) -> Time
     A text is a CSV file's name, looked for in each of `folders` in order (in the current one where there are none).
     A mapping has `file` or `keyframes` (rows of the same table, each a mapping of column to cell), and may have
     `steps` (instead of the file's own length; null: never stretched), `name`, and single keys such as
-    `learning_rate@500: 0.01`, which replace those of the table or are added to them.
+    `learning_rate@500: 0.01`, which replace those of the table or are added to them. Other keys may be null: not given.
 
     Raises `SearchSpaceError` with place, row and column of the first problem.
     """
@@ -33,6 +34,7 @@ def parse_timeline(value: Any, place: str, folders: Sequence[Path] = ()) -> Time
         raise SearchSpaceError(
             "must be a CSV file's name, or a mapping with file or keyframes", place=place, value=value
         )
+    value = {key: entry for key, entry in value.items() if entry is not None or key not in _KEYS or key == "steps"}
     keys = {key: entry for key, entry in value.items() if isinstance(key, str) and "@" in key}
     _check_names([key for key in value if key not in keys], place)
     table = _table(value, place, folders)
@@ -50,7 +52,7 @@ def _check_names(names: Sequence[Any], place: str) -> None:
     for name in names:
         if name not in _KEYS:
             hint = did_you_mean(name, _KEYS) + " A single key is written PROPERTY@STEP."
-            raise SearchSpaceError("there is no such key", place=below(place, str(name)), hint=hint)
+            raise SearchSpaceError("there is no such key", place=below(place, brief(name)), hint=hint)
 
 
 def _name(value: Mapping[str, Any], place: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tuner.errors import SearchSpaceError, did_you_mean
 from tuner.timeline.cells import actions_in, is_empty, number_in, plain, text_in
-from tuner.timeline.column import ACTION, PHASE, RESERVED, STEP, Column, parse_column
+from tuner.timeline.column import ACTION, PHASE, RESERVED, STEP, Column, brief, parse_column
 from tuner.timeline.curve import Curve
 from tuner.timeline.steps import StepCell, resolve_steps
 from tuner.timeline.timeline import Timeline
@@ -24,7 +24,7 @@ class Row:
 
     def place_of(self, heading: object) -> str:
         """Where a cell of the row stands."""
-        return f"{self.place}, column {heading}"
+        return f"{self.place}, column {brief(heading)}"
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ def _columns(table: Table) -> dict[Any, Column]:
     for heading, place in table.headings:
         column = parse_column(heading, place)
         if column.name in headings:
-            rule = f"'{column.name}' has a column already, {headings[column.name]}"
+            rule = f"'{brief(column.name)}' has a column already, {brief(headings[column.name])}"
             raise SearchSpaceError(rule, place=place)
         columns[heading], headings[column.name] = column, heading
     if STEP not in headings:
         near = next((name for name in headings if did_you_mean(name, [STEP]).startswith("Did")), None)
-        hint = f"Did you mean it by '{near}'?" if near else ""
+        hint = f"Did you mean it by '{brief(near)}'?" if near else ""
         raise SearchSpaceError(f"there is no column {STEP}", place=table.place, hint=hint)
     return columns
 

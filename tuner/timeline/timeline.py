@@ -12,6 +12,7 @@ from typing import Any
 from tuner.errors import SearchSpaceError, did_you_mean
 from tuner.timeline.canonical import keyframes
 from tuner.timeline.cells import as_number, number_in
+from tuner.timeline.column import brief
 from tuner.timeline.curve import Curve
 from tuner.timeline.steps import LARGEST
 
@@ -91,23 +92,24 @@ class Timeline:
         curves = dict(self.curves)
         for target, value in values.items():
             name, step = self._key_of(target)
-            keys = dict(curves[name].keys) | {step: number_in(value, target, curves[name].space)}
+            keys = dict(curves[name].keys) | {step: number_in(value, brief(target), curves[name].space)}
             curves[name] = replace(curves[name], keys=tuple(sorted(keys.items())))
         return replace(self, curves=curves)
 
     def _key_of(self, target: str) -> tuple[str, float]:
         """The property and the step that `PROPERTY@STEP` names; a step that is not whole must have a key already."""
         name, at, text = (part.strip() for part in target.rpartition("@"))
+        place = brief(target)
         if not at:
-            raise SearchSpaceError("a key is written PROPERTY@STEP", place=target, hint=f"Such as {text}@0")
+            raise SearchSpaceError("a key is written PROPERTY@STEP", place=place, hint=f"Such as {brief(text)}@0")
         if name not in self.curves:
             hint = did_you_mean(name, self.curves)
-            raise SearchSpaceError(f"the timeline has no property '{name}'", place=target, hint=hint)
+            raise SearchSpaceError(f"the timeline has no property '{brief(name)}'", place=place, hint=hint)
         step = as_number(text) if text[:1].isdigit() else None
         if step is None or step > LARGEST or not (step.is_integer() or step in dict(self.curves[name].keys)):
-            raise SearchSpaceError("a key stands at a whole step from 0", place=target, value=text)
+            raise SearchSpaceError("a key stands at a whole step from 0", place=place, value=text)
         if self.steps is not None and step > self.steps:
-            raise SearchSpaceError(f"the timeline ends at step {self.steps}", place=target, value=int(step))
+            raise SearchSpaceError(f"the timeline ends at step {self.steps}", place=place, value=int(step))
         return name, step
 
     def describe(self) -> dict[str, Any]:
