@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,12 +30,26 @@ modes:
 """
 
 
+RUN = "import sys; from tuner.cli.main import main; sys.argv[0] = 'tuner'; main()"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one study: two optimizers over four seeds."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copy(Path(__file__).parents[1] / "files" / "tiny.py", folder)
+    (folder / "tiny.yaml").write_text(SPACE)
+    command = [sys.executable, "-c", RUN, "quick", "tiny.py", "--quiet"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 @pytest.fixture
-def study(own_folder: Path, tuner) -> optuna.Study:
-    """Two optimizers over four seeds, in the current folder; given as Optuna sees it."""
-    Path("tiny.yaml").write_text(SPACE)
-    done = tuner("quick", "tiny.py", "--quiet")
-    assert done.code == 0, done.err
+def study(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
+    """The study, in the current folder, as Optuna sees it."""
+    shutil.copytree(trained / "studies", tmp_path / "studies")
+    monkeypatch.chdir(tmp_path)
     return optuna.load_study(study_name="tiny-quick", storage="sqlite:///studies/tiny-quick.db")
 
 
@@ -92,16 +107,9 @@ def test_the_study_stands_where_it_was_expected_to(study: optuna.Study, tuner) -
 
 
 def test_no_torch_is_needed(study: optuna.Study) -> None:
-    program = """
-import sys
-sys.argv = ["tuner", "analyze", "--group-by", "optimizer"]
-from tuner.cli.main import main
-try:
-    main()
-except SystemExit:
-    pass
-assert "torch" not in sys.modules
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); " + RUN
+    command = [sys.executable, "-c", code, "analyze", "--group-by", "optimizer"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Comparison by optimizer" in done.stdout
+    assert done.stdout.endswith("\nFalse\n")

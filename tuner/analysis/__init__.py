@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
 from optuna.study import StudyDirection
 
+from tuner.analysis.expectation import Finding, Standing, study_standing
+from tuner.analysis.groups import Comparison, GroupLevel, Groups, PhaseMeans, group_by
 from tuner.analysis.importance import Impact, Level, ParameterImpact, impact
+from tuner.analysis.significance import LevelMean, Tested
 from tuner.analysis.tables import (
     Above,
     Counts,
@@ -30,23 +34,33 @@ from tuner.analysis.tables import (
     top_trials,
 )
 from tuner.analysis.trials import cells, finite, trials_frame
+from tuner.storage.epochs import EpochRows
 
 __all__ = [
     "Above",
     "Analysis",
+    "Comparison",
     "Counts",
+    "Finding",
     "Gain",
     "Gap",
+    "GroupLevel",
+    "Groups",
     "Impact",
     "Level",
+    "LevelMean",
     "ParameterImpact",
+    "PhaseMeans",
     "Reason",
+    "Standing",
+    "Tested",
     "TopTrial",
     "TopTrials",
     "analyze",
     "count_trials",
     "gain_over_default",
     "gap_table",
+    "group_by",
     "impact",
     "top_trials",
     "trials_frame",
@@ -59,7 +73,8 @@ class Analysis:
 
     `value` tells whether a trial's value is its best epoch's or the last one's; `best` is None without a
     complete trial; `gap` is None where no trial has one, `gain` where no trial is the default recipe.
-    `total_seconds` and `seconds_per_trial` are training time; `budget` is as stored, over all runs.
+    `total_seconds` and `seconds_per_trial` are training time; `budget` is as stored, over all runs. `expect` is None
+    where the study expects nothing, `groups` where no comparison was asked for.
     """
 
     name: str
@@ -77,13 +92,23 @@ class Analysis:
     budget: dict[str, Any]
     total_seconds: float | None
     seconds_per_trial: float | None
+    expect: Standing | None = None
+    groups: Groups | None = None
 
 
-def analyze(study: optuna.Study, top: int = 5) -> Analysis:
-    """Analyze a study; `top` is how many trials to list.
+def analyze(
+    study: optuna.Study,
+    top: int = 5,
+    epochs: EpochRows | None = None,
+    files: Path | None = None,
+    by: str | None = None,
+) -> Analysis:
+    """Analyze a study; `top` is how many trials to list, `by` a searched parameter whose levels to compare.
 
+    `epochs` and `files`, the epoch rows and the folder of a study of tuner, add what Optuna does not know: how the
+    best epoch compares with what is expected, final metrics, and the steadiness of the runs.
     Works on a study of any length, also while it is running. Raises `UsageError` for a study with several
-    objectives.
+    objectives, and for a `by` that was not searched.
     """
     frame = trials_frame(study)
     maximize = study.direction == StudyDirection.MAXIMIZE
@@ -107,6 +132,8 @@ def analyze(study: optuna.Study, top: int = 5) -> Analysis:
         budget=dict(budget) if isinstance(budget, Mapping) else {},
         total_seconds=total,
         seconds_per_trial=mean,
+        expect=study_standing(study, first[0] if first else None, epochs, maximize),
+        groups=None if by is None else group_by(study, frame, by, epochs, files),
     )
 
 

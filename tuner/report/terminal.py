@@ -1,4 +1,4 @@
-"""An analysis on a terminal: Summary, Top trials, Impact of each parameter, Gap."""
+"""An analysis on a terminal: Summary, Top trials, Impact of each parameter, Gap; or Summary and a comparison."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tuner.report.expected import standing_reading
+from tuner.report.groups import print_groups
 from tuner.report.layout import Column, fits, fitting, plain_table, stacked
 from tuner.report.readings import (
     best_level,
@@ -36,9 +38,13 @@ LONGEST_CELL = 28
 def print_analysis(analysis: Analysis, console: Console) -> None:
     """Print the whole analysis: each section's reading in words, then its table.
 
+    Where a comparison was asked for, it stands in place of all but the summary.
     Fits any width from about 40 columns on; reads the same without colour.
     """
     _print_summary(analysis, console)
+    if analysis.groups is not None:
+        print_groups(analysis.groups, console)
+        return
     _print_top(analysis, console)
     _print_impact(analysis, console)
     _print_gap(analysis, console)
@@ -76,6 +82,8 @@ def _summary(analysis: Analysis) -> list[tuple[str, Text]]:
     gain = gain_reading(analysis)
     if gain:
         rows.append(("gain", Text(gain)))
+    if analysis.expect is not None:
+        rows.append(("expected", Text(standing_reading(analysis.expect))))
     rows.append(("trials", Text(trials_reading(analysis))))
     uncounted = uncounted_reading(analysis)
     if uncounted:

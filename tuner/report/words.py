@@ -43,13 +43,15 @@ def duration(seconds: float) -> str:
 
 
 def shown(value: Any) -> str:
-    """A parameter's value as one writes it in YAML; floats to 4 significant digits."""
+    """A parameter's value as one writes it in YAML; floats to 4 significant digits, a timeline by its name."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, str):
         return repr(value) if _looks_like_another(value) else printable(value)
+    if isinstance(value, Mapping) and "keyframes" in value and value.get("name"):
+        return printable(str(value["name"]))
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{printable(str(key))}: {shown(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, Sequence):
