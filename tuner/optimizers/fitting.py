@@ -34,8 +34,8 @@ def check_model(name: str, model: nn.Module) -> None:
         _refuse(
             [entry for entry in _trainable(model) if entry[1].ndim != 2],
             "Muon trains matrices only, and these parameters are none",
-            "Leave biases and norms out of the model, freeze them with requires_grad_(False), or take another "
-            "optimizer, such as AdamW.",
+            "It is for models of linear layers without biases. Freeze the others with requires_grad_(False), or take "
+            "another optimizer, such as AdamW.",
         )
     if name == "SparseAdam":
         sparse = _with_sparse_gradients(model)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 
-from tuner import optimizers, schedules
+from tuner import optimizers
 from tuner.errors import SearchSpaceError, UsageError
 from tuner.probe import Probe, build_model
 from tuner.recipe import Recipe
+from tuner.schedules.simulate import MOST_STEPS, rates
 from tuner.search_space.parameter import Parameter, ends
 from tuner.search_space.space import SearchSpace
 from tuner.tasks import Task
@@ -19,14 +19,14 @@ from tuner.tasks import Task
 def check_build(space: SearchSpace, task: Task, probe: Probe, recipe: Recipe) -> None:
     """torch must accept the default recipe's optimizer over the task's model, and its scheduler."""
     try:
-        _optimizer_over(task, recipe, space.where("model"))
+        optimizer = optimizer_over(task, recipe, space.where("model"))
     except UsageError as error:
         place = space.where(error.place)
         raise SearchSpaceError(error.rule, place=place, value=error.value, hint=error.hint) from None
     except (ValueError, TypeError) as error:
         rule, place = f"{recipe.optimizer}: {error}", space.where("optimizer_kwargs")
         raise SearchSpaceError(rule, place=place, value=recipe.optimizer_kwargs) from error
-    problem = _scheduler_problem(recipe, probe.steps_per_epoch(recipe.batch_size))
+    problem = _scheduler_problem(recipe, optimizer, probe.steps_per_epoch(recipe.batch_size))
     if problem:
         raise SearchSpaceError(problem, place=space.where("scheduler_kwargs"), value=recipe.scheduler_kwargs)
 
@@ -55,8 +55,10 @@ def values_with(space: SearchSpace, parameter: Parameter, value: Any) -> dict[st
     return space.nearest_values(space.recipe.with_values(wanted, space.place))[0]
 
 
-def _optimizer_over(task: Task, recipe: Recipe, place: str) -> torch.optim.Optimizer:
+def optimizer_over(task: Task, recipe: Recipe, place: str = "") -> torch.optim.Optimizer:
+    """The recipe's optimizer over a fresh model; raises as `optimizers.build` does."""
     model = build_model(task, recipe, place)
+    optimizers.check_model(recipe.optimizer, model)
     kwargs, multipliers = recipe.optimizer_kwargs, recipe.lr_multipliers
     return optimizers.build(recipe.optimizer, model, recipe.learning_rate, kwargs, multipliers)
 
@@ -72,42 +74,22 @@ def _problem(task: Task, probe: Probe, recipe: Recipe, section: str) -> str | No
         except Exception:
             return None  # some models cannot be built without memory; their trials will tell
         return None
-    if section == "optimizer":
-        try:
-            _optimizer_over(task, recipe, "")
-        except UsageError as error:
-            return f"{error.rule}. {error.hint}" if error.hint else error.rule
-        except (ValueError, TypeError) as error:
-            return f"{recipe.optimizer}: {error}"
-    elif section == "optimizer_kwargs":
-        try:
-            optimizer_over_one_weight(recipe)
-        except (ValueError, TypeError) as error:
-            return f"{recipe.optimizer}: {error}"
-        return None
-    return _scheduler_problem(recipe, probe.steps_per_epoch(recipe.batch_size))
-
-
-def optimizer_over_one_weight(recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the smallest model that every optimizer takes (Muon takes matrices only)."""
-    with torch.random.fork_rng(devices=[]):
-        model = torch.nn.Linear(1, 1, bias=False)
-    return optimizers.build(recipe.optimizer, model, recipe.learning_rate, recipe.optimizer_kwargs)
-
-
-def _scheduler_problem(recipe: Recipe, steps_per_epoch: int) -> str | None:
-    """Why torch refuses a recipe's scheduler, or fails at its first steps; None if it does not."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            configs, length = recipe.scheduler_configs, (recipe.epochs, steps_per_epoch)
-            optimizer = optimizer_over_one_weight(recipe)
-            scheduler = schedules.build(recipe.scheduler, optimizer, recipe.scheduler_kwargs, configs, *length)
-            for _ in range(2 if scheduler is not None else 0):
-                scheduler.step(*([1.0] if schedules.is_plateau(recipe.scheduler) else []))
+        optimizer = optimizer_over(task, recipe)
     except UsageError as error:
-        return f"{error}"
+        return f"{error.rule}. {error.hint}" if error.hint else error.rule
+    except (ValueError, TypeError) as error:
+        return f"{recipe.optimizer}: {error}"
+    return _scheduler_problem(recipe, optimizer, probe.steps_per_epoch(recipe.batch_size))
+
+
+def _scheduler_problem(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> str | None:
+    """Why torch refuses a recipe's scheduler over its optimizer, or fails within the run; None if it does not."""
+    options, configs = recipe.scheduler_kwargs, recipe.scheduler_configs
+    try:
+        rates(recipe.scheduler, optimizer, options, configs, recipe.epochs, steps_per_epoch, MOST_STEPS)
+    except UsageError as error:
+        return str(error)
     except (ValueError, TypeError, ArithmeticError) as error:
-        if "more times than" not in str(error) and "Tried to step" not in str(error):
-            return f"{recipe.scheduler}: {error}"
+        return f"{recipe.scheduler}: {error}"
     return None

@@ -105,4 +105,4 @@ def check_options(
         if " has no option " in error.rule and error.rule.split("'")[1] in searched:
             hint += "" if hint.endswith(("?", ".")) else "."
             hint += f" If it is meant for another {field}, add `when: {{{field}: NAME}}`."
-        raise SearchSpaceError(error.rule, place=error.place, hint=hint) from None
+        raise SearchSpaceError(error.rule, place=error.place, value=error.value, hint=hint) from None

@@ -9,7 +9,7 @@ from tuner.errors import SearchSpaceError, did_you_mean
 from tuner.knobs import path_of, schedulable
 from tuner.probe import Probe
 from tuner.recipe import Recipe
-from tuner.resolve.building import optimizer_over_one_weight, values_with
+from tuner.resolve.building import optimizer_over, values_with
 from tuner.schedules.simulate import why_constant
 from tuner.search_space.parameter import Choices
 from tuner.search_space.space import SearchSpace
@@ -31,7 +31,7 @@ def check_scheduled(space: SearchSpace, task: Task, probe: Probe) -> list[str]:
             _check_meaning(space, probe, recipe, moved)
             warnings += _late_keys(space, probe, recipe, timeline)
         _check_searched(space, recipe, moved)
-        warnings += _constant(space, probe, recipe)
+        warnings += _constant(space, task, probe, recipe)
     return list(dict.fromkeys(warnings))
 
 
@@ -131,7 +131,7 @@ def _late_keys(space: SearchSpace, probe: Probe, recipe: Recipe, timeline: Timel
     ]
 
 
-def _constant(space: SearchSpace, probe: Probe, recipe: Recipe) -> list[str]:
+def _constant(space: SearchSpace, task: Task, probe: Probe, recipe: Recipe) -> list[str]:
     """A warning where the scheduler would never change the rate."""
     if recipe.scheduler is None or any(
         path.startswith("scheduler_kwargs") for path in space.searched("scheduler_kwargs")
@@ -139,7 +139,7 @@ def _constant(space: SearchSpace, probe: Probe, recipe: Recipe) -> list[str]:
         return []
     reason = why_constant(
         recipe.scheduler,
-        optimizer_over_one_weight(recipe),
+        optimizer_over(task, recipe),
         recipe.scheduler_kwargs,
         recipe.scheduler_configs,
         recipe.epochs,

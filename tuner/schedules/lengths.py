@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,9 +24,12 @@ class Run:
 
     @classmethod
     def of(cls, configs: SchedulerConfigs, epochs: int, steps_per_epoch: int, rates: Iterable[float]) -> Run:
-        """The run in which the scheduler steps as `configs` say, at least once."""
+        """The run in which the scheduler steps as `configs` say.
+
+        `steps` counts the rates that it sets, the first among them, so that the run ends before a curve's own end.
+        """
         length = epochs if configs.interval == "epoch" else epochs * steps_per_epoch
-        return cls(max(1, length // configs.frequency), epochs, steps_per_epoch, tuple(rates))
+        return cls(math.ceil(length / configs.frequency), epochs, steps_per_epoch, tuple(rates))
 
     def stretch(self, start: int, end: int | None) -> Run:
         """The part of it from one of the scheduler's steps to another, or to the end."""

@@ -69,14 +69,15 @@ def why_constant(
         return None
     length = epochs if configs.interval == "epoch" else epochs * steps_per_epoch
     reach = min(REACH * length, MOST_STEPS)
-    change = _first_change(name, optimizer, options, configs, epochs, steps_per_epoch, reach)
+    change, followed = _first_change(name, optimizer, options, configs, epochs, steps_per_epoch, reach)
     if reach < length or (change is not None and change < length):
         return None
     unit = configs.interval
     every = f", stepping every {configs.frequency} {unit}s" if configs.frequency > 1 else ""
     if change is None:
         given = ", ".join(f"{key} {shorten(value)}" for key, value in options.items()) or "these options"
-        return f"{name} keeps the rate as it is, in this run and in one of {_count(reach, unit)}, with {given}{every}"
+        longer = f" and in one of {_count(followed, unit)}" if followed > length else ""
+        return f"{name} keeps the rate as it is, in this run{longer}, with {given}{every}"
     if is_plateau(name):
         patience = options.get("patience", 10)
         rule = f"lowers the rate after {_count(change, unit)} at the earliest (patience {patience}{every})"
@@ -93,8 +94,11 @@ def _first_change(
     epochs: int,
     steps_per_epoch: int,
     reach: int,
-) -> int | None:
-    """After how many epochs (interval epoch) or steps the rates first differ from those at the start."""
+) -> tuple[int | None, int]:
+    """After how many epochs (interval epoch) or steps the rates first differ from those at the start, if they do.
+
+    The second number is how many were followed: some schedulers were not made to go on behind the run's end.
+    """
     values = {configs.monitor: 0.0}
     length = epochs if configs.interval == "epoch" else epochs * steps_per_epoch
     with _stepping(name, optimizer, options, configs, epochs, steps_per_epoch, REACH) as (still, stepper):
@@ -108,10 +112,10 @@ def _first_change(
             except (ValueError, ArithmeticError):
                 if count < length:
                     raise
-                return None  # it was not made to go on
+                return None, length
             if _rates_of(still) != first:
-                return count
-    return None
+                return count, count
+    return None, reach
 
 
 @contextmanager

@@ -13,10 +13,14 @@ from torch.optim.lr_scheduler import LRScheduler
 class LinearWarmupCosineAnnealingLR(LRScheduler):
     """Each group's rate as a closed form of e, the scheduler's steps so far.
 
-    With W = `warmup_epochs`, M = `max_epochs` (both in the scheduler's own steps), base = the group's rate:
-    start + (base - start) e / W for e < W, then eta_min + (base - eta_min) / 2 (1 + cos(pi (e - W) / (M - W))),
-    and eta_min from e = M on. The cosine is that of I. Loshchilov, F. Hutter, SGDR (2017), eq. 5; the warm-up that
-    of P. Goyal et al., Accurate, Large Minibatch SGD (2017), section 2.2.
+    With W = `warmup_epochs`, M = `max_epochs` (both in the scheduler's own steps) and base the group's rate, it is
+
+        start + (base - start) e / W                                       for e < W, and base at e = W,
+        eta_min + (base - eta_min) / 2 (1 + cos(pi (e - W) / (M - W)))     until e = M,
+        eta_min                                                            after that.
+
+    The cosine is that of I. Loshchilov, F. Hutter, SGDR (2017), eq. 5; the warm-up that of P. Goyal et al.,
+    Accurate, Large Minibatch SGD (2017), section 2.2.
 
     Raises `ValueError` unless 0 <= W <= M and M >= 1.
     """
@@ -49,6 +53,8 @@ class LinearWarmupCosineAnnealingLR(LRScheduler):
         epoch, warmup, end = self.last_epoch, self.warmup_epochs, self.max_epochs
         if epoch < warmup:
             return self.warmup_start_lr + (base - self.warmup_start_lr) * epoch / warmup
-        if epoch >= end:
+        if epoch == warmup:
+            return base
+        if epoch > end:
             return self.eta_min
         return self.eta_min + (base - self.eta_min) / 2 * (1 + math.cos(math.pi * (epoch - warmup) / (end - warmup)))

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.errors import did_you_mean
+from tuner.files import write_atomically
 from tuner.tasks.base import Batch, Data, Mean, Samples, Task
+from tuner.tasks.images import as_folder, image_files, read_image
 
 RECURRENCES = ("full", "depthwise", "none")
+
+SHOWN, CELL = (5, 8), (56, 72)
+"""Rows and columns of a preview, and the width and height in pixels of one digit with what it was read as."""
 
 
 class Digits(Task):
@@ -49,13 +59,84 @@ class Digits(Task):
         return {"cross_entropy": F.cross_entropy(output, batch.targets, reduction="none")}
 
     def metrics(self, output: Tensor, batch: Batch) -> dict[str, Mean]:
-        """`accuracy`: the share of digits read rightly."""
-        return {"accuracy": Mean.of(output.argmax(dim=1) == batch.targets)}
+        """`accuracy`: the share of digits read rightly; `top5_accuracy`: that are among the five most likely."""
+        likely = output.topk(5, dim=1).indices == batch.targets.unsqueeze(1)
+        return {
+            "accuracy": Mean.of(output.argmax(dim=1) == batch.targets),
+            "top5_accuracy": Mean.of(likely.any(dim=1)),
+        }
+
+    def preview(self, model: nn.Module, data: Data) -> Image.Image:
+        """The first 40 validation digits, below each what it is read as: green, or red with what it is.
+
+        448 x 360 pixels.
+        """
+        assert isinstance(data.validation, Samples)
+        rows, columns = SHOWN
+        index = torch.arange(rows * columns, device=data.validation.device)
+        batch = data.validation.rows(index).to(next(model.parameters()).device)
+        read, truths = model(batch.inputs).argmax(dim=1).tolist(), batch.targets.tolist()
+        sheet = Image.new("RGB", (columns * CELL[0], rows * CELL[1]))
+        for place, (pixels, digit, truth) in enumerate(zip(batch.inputs, read, truths, strict=True)):
+            words, color = (f"{digit}", "lightgreen") if digit == truth else (f"{digit}, is {truth}", "red")
+            cell = _drawn(pixels, words, color)
+            sheet.paste(cell, (place % columns * CELL[0], place // columns * CELL[1]))
+        return sheet
+
+    def apply(
+        self, model: nn.Module, options: Mapping[str, Any], source: Path, destination: Path
+    ) -> Iterator[tuple[Path, str]]:
+        """Read the digit in an image, or in each image of a folder (see `digit_in`), into a CSV.
+
+        It has the columns file, digit, and probability, the model's own of that digit; `destination` is the folder
+        for `predictions.csv`, or a name that ends in .csv. Raises `UsageError` for files that are no images.
+        """
+        target = destination
+        if destination.suffix.lower() != ".csv":
+            target = as_folder(destination) / "predictions.csv"
+        home = next(model.parameters()).device
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["file", "digit", "probability"])
+        paths = image_files(source)
+        for path in paths:
+            chances = model(digit_in(read_image(path)).to(home)).softmax(dim=1)[0].cpu()
+            table.writerow([path.name, int(chances.argmax()), f"{float(chances.max()):.4f}"])
+        write_atomically(target, text.getvalue().encode())
+        yield target, f"{len(paths)} {'digit' if len(paths) == 1 else 'digits'} read"
 
 
 def _samples(pixels: Any, labels: Any) -> Samples:
     images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
     return Samples(images, torch.tensor(labels, dtype=torch.int64))
+
+
+def digit_in(image: Image.Image) -> Tensor:
+    """An RGB image as the net sees a digit: 1 x 1 x 8 x 8, ink 1 and paper 0, each pixel the mean of its block.
+
+    An image whose outermost pixels are bright on average is dark ink on light paper, and is inverted. What is not
+    square gets paper on both sides. As in the data, the digit should fill the image's height.
+    """
+    grey = image.convert("L")
+    grey.thumbnail((512, 512), Image.Resampling.BOX, reducing_gap=None)  # small enough to be made square
+    ink = np.asarray(grey, dtype=np.float32) / 255
+    edges = (ink[0], ink[-1], ink[1:-1, 0], ink[1:-1, -1])
+    if np.concatenate(edges).mean() > 0.5:
+        ink = 1 - ink
+    side = max(ink.shape)
+    margins = [((side - length) // 2, side - length - (side - length) // 2) for length in ink.shape]
+    small = Image.fromarray(np.pad(ink, margins)).resize((8, 8), resample=Image.Resampling.BOX)
+    return torch.tensor(np.asarray(small)).reshape(1, 1, 8, 8)
+
+
+def _drawn(pixels: Tensor, words: str, color: str) -> Image.Image:
+    """One cell of a preview: a digit (1 x 8 x 8, in [0, 1]) and the words below it."""
+    width, height = CELL
+    cell = Image.new("RGB", CELL)
+    image = Image.fromarray((pixels[0] * 255).round().to(torch.uint8).cpu().numpy())
+    cell.paste(image.resize((width - 8, width - 8), resample=Image.Resampling.NEAREST), (4, 4))
+    ImageDraw.Draw(cell).text((width / 2, height - 10), words, fill=color, font=ImageFont.load_default(), anchor="mm")
+    return cell
 
 
 class RecurrentConvNet(nn.Module):

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tuner import optimizers, schedules
 from tuner.errors import TaskError, did_you_mean
@@ -22,6 +22,7 @@ from tuner.seeds import seed_for
 from tuner.tasks.base import Batch, Data, Task
 from tuner.training.batches import steps_per_epoch, training_batches, validation_batches
 from tuner.training.early_stopping import EarlyStopper
+from tuner.training.gradients import clip_gradients
 from tuner.training.run import EpochRecord, Goal, Result
 from tuner.training.series import Series, Trace
 from tuner.training.sums import Sums
@@ -316,11 +317,3 @@ class PlainRun:
         self._batches = None
         if self._step:  # validation weighs the loss as the last step did; actions have left their traces in the state
             self._set_scheduled(self.steps_done - 1)
-
-
-def clip_gradients(model: nn.Module, bound: float | None) -> Tensor:
-    """Scale all gradients so that their joint 2-norm is at most `bound`; gives the norm before (scalar)."""
-    if bound is not None:
-        return nn.utils.clip_grad_norm_(model.parameters(), bound)
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    return nn.utils.get_total_norm(gradients)
