@@ -111,9 +111,14 @@ def curves_png(curves: Curves) -> bytes:
         axis.grid(alpha=0.3)
         for place, (phase, first, end) in enumerate(curves.phases):
             axis.axvspan(first, end, color="tab:orange", alpha=0.12 if place % 2 else 0.04, linewidth=0)
-            if axis is axes[0]:
+            if axis is axes[0]:  # short phases stand side by side: every other name is higher up
                 axis.annotate(
-                    phase, (first, 1), xycoords=("data", "axes fraction"), fontsize=7, va="bottom", rotation=0
+                    phase,
+                    (first, 1),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(0, 2 + 9 * (place % 2)),
+                    textcoords="offset points",
+                    fontsize=7,
                 )
         for step, action in curves.actions:
             axis.axvline(step, color="tab:red", linewidth=0.8, linestyle="--")
