@@ -87,6 +87,7 @@ def probe_task(task: Task, recipe: Recipe, place: str = "recipe.model") -> Probe
         terms=tuple(terms),
         metrics=recorded,
         samples=len(data.train),  # type: ignore[arg-type]
+        warnings=data.notes,
     )
 
 

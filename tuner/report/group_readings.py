@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from tuner.report.readings import UNLIKELY
@@ -19,7 +20,8 @@ AHEAD = {"results": ("better", "best"), "steadiness": ("steadier", "steadiest"),
 
 
 def group_labels(groups: Groups) -> list[str]:
-    """A short label for each level, all different: a mapping by its `name` or `file`, others as YAML has them.
+    """A short label for each level, all different: a mapping by its `name` or `file`, a file by its stem, others as
+    YAML has them.
 
     What is no name by itself has the parameter's before it: `heads 2`.
     """
@@ -33,7 +35,9 @@ def level_label(level: GroupLevel, parameter: str) -> str:
     """One level's label, which another may have too."""
     value = level.value
     name = value.get("name") or value.get("file") if isinstance(value, Mapping) else value
-    return shown(name) if isinstance(name, str) else f"{parameter} {shown(value)}"
+    if isinstance(name, str):
+        return shown(PurePosixPath(name).stem if name.endswith((".csv", ".yaml", ".yml")) else name)
+    return f"{parameter} {shown(value)}"
 
 
 def groups_reading(groups: Groups) -> str:

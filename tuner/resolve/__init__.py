@@ -44,4 +44,4 @@ def resolve(space: SearchSpace, task: Task) -> tuple[SearchSpace, Probe]:
         raise SearchSpaceError(
             "no combination of searched values satisfies the constraints", place=space.constraints[0].place
         )
-    return space, replace(probe, warnings=tuple(check_scheduled(space, task, probe)))
+    return space, replace(probe, warnings=(*probe.warnings, *check_scheduled(space, task, probe)))

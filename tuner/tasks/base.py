@@ -89,11 +89,15 @@ Source = Samples | Dataset[Any]
 
 @dataclass(frozen=True)
 class Data:
-    """What a task trains and validates on; `test` is held out and never seen in a search."""
+    """What a task trains and validates on; `test` is held out and never seen in a search.
+
+    `notes` are what a user should know of the data, such as how much of a folder was left out.
+    """
 
     train: Source
     validation: Source
     test: Source | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Task(ABC):

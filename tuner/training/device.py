@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from tuner.errors import UsageError, did_you_mean
@@ -36,7 +38,7 @@ def place(data: Data, device: torch.device) -> Data:
         free, _ = torch.cuda.mem_get_info(device)
         if sum(source.nbytes() for source in sources) > MEMORY_SHARE * free:
             return data
-    return Data(_on(data.train, device), _on(data.validation, device), data.test)
+    return replace(data, train=_on(data.train, device), validation=_on(data.validation, device))
 
 
 def _on(source: Source, device: torch.device) -> Source:
