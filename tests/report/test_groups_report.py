@@ -109,7 +109,7 @@ def test_levels_are_named_plainly_and_all_differently() -> None:
     choices = [{"name": "calm", "keyframes": rows}, {"file": "a.csv"}, {"file": "a.csv", "steps": 9}, None, [1, 2]]
     found = analysis_of(5, 1, choices=choices).groups
     assert found is not None
-    assert group_labels(found) == ["calm", "a.csv #2", "a.csv #3", "optimizer null", "optimizer [1, 2]"]
+    assert group_labels(found) == ["calm", "a #2", "a #3", "optimizer null", "optimizer [1, 2]"]
 
 
 @pytest.mark.parametrize(
