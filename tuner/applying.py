@@ -21,16 +21,19 @@ from tuner.training.weights import load_weights
 
 
 def apply_model(
-    model: str, source: Path, destination: Path, trial: int | None, studies: Path, device: str
+    model: str, source: Path, destination: Path, trial: int | None, studies: Path, device: str, force: bool = False
 ) -> Iterator[str]:
     """Apply the model of a study, or of a folder, to the files of `source`; gives a line a file written.
 
-    Raises `UsageError` where there is no model, no such file, or the output would overwrite the input.
+    Raises `UsageError` where there is no model, no such file, or the output is a file that is there already, unless
+    `force`.
     """
     if not source.exists():
         raise UsageError("there is no such file or folder", place="INPUT", value=str(source))
     if destination.exists() and destination.resolve() == source.resolve():
         raise UsageError("is the input itself; give another place to write to", place="OUTPUT", value=str(destination))
+    if destination.is_file() and not force:
+        raise UsageError("the file is there already", place=str(destination), hint="Give --force to overwrite it.")
     task, recipe, weights = (
         _from_folder(Path(model), trial) if _is_folder(model) else _from_study(model, trial, studies)
     )

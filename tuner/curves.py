@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from tuner.knobs import knobs_of
 from tuner.probe import Probe, build_model
 from tuner.recipe import Recipe
 from tuner.report.curves import Curves
+from tuner.report.words import shown
 from tuner.resolve import resolve
 from tuner.schedules.simulate import rates
 from tuner.search_space import Target
-from tuner.search_space.build import plain_space
+from tuner.search_space.build import build_space, plain_space
 from tuner.tasks import Task, load_task
 
 
@@ -22,10 +24,14 @@ def curves_of(
     target: Target, settings: Mapping[str, Any] | None = None, recipe: str | None = None, mode: str = ""
 ) -> Curves:
     """The curves of a target's recipe; raises what training it would raise before its first step."""
-    space = plain_space(target, settings, recipe, mode)
+    space = build_space(target, mode, settings, recipe) if mode else plain_space(target, settings, recipe)
     task = load_task(space.task)
     space, probe = resolve(space, task)
-    return recipe_curves(task, space.recipe_for({})[0], probe, target.name)
+    values, _ = space.default_values()
+    if values:
+        drawn = ", ".join(f"{path}={shown(value)}" for path, value in values.items())
+        probe = replace(probe, warnings=(*probe.warnings, f"the mode searches; drawn for {drawn}"))
+    return recipe_curves(task, space.recipe_for(values)[0], probe, target.name)
 
 
 def recipe_curves(task: Task, recipe: Recipe, probe: Probe, name: str) -> Curves:
@@ -63,7 +69,13 @@ def _scheduler_values(task: Task, recipe: Recipe, per_epoch: int) -> dict[str, l
     parts = [str(group.get("part", "")) for group in optimizer.param_groups]
     found: dict[str, list[float]] = {}
     values = rates(
-        recipe.scheduler, optimizer, recipe.scheduler_kwargs, recipe.scheduler_configs, recipe.epochs, per_epoch
+        recipe.scheduler,
+        optimizer,
+        recipe.scheduler_kwargs,
+        recipe.scheduler_configs,
+        recipe.epochs,
+        per_epoch,
+        recipe.epochs * per_epoch,
     )
     for name, column in values.items():
         for place, part in enumerate(parts):

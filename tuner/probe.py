@@ -25,7 +25,8 @@ PROBE_SAMPLES = 4
 class Probe:
     """What one batch through a task's model shows: shapes, loss terms, metrics, parameters; and training samples.
 
-    `warnings` are what a user should know before training, as `resolve` finds them.
+    `has_tensors` says whether training batches come from `Task.batch`; `warnings` are what a user should know before
+    training, as `resolve` finds them.
     """
 
     input_shape: str
@@ -34,6 +35,7 @@ class Probe:
     terms: tuple[str, ...]
     metrics: tuple[str, ...]
     samples: int = 1
+    has_tensors: bool = True
     warnings: tuple[str, ...] = ()
 
     def steps_per_epoch(self, batch_size: int) -> int:
@@ -49,7 +51,7 @@ class Probe:
     @property
     def unweighted(self) -> tuple[str, ...]:
         """The recorded names that no loss weight changes."""
-        return tuple(name for name in self.recorded if not name.endswith("_loss"))
+        return tuple(name for name in self.recorded if name not in ("train_loss", "val_loss"))
 
 
 def probe_task(task: Task, recipe: Recipe, place: str = "recipe.model") -> Probe:
@@ -87,6 +89,7 @@ def probe_task(task: Task, recipe: Recipe, place: str = "recipe.model") -> Probe
         terms=tuple(terms),
         metrics=recorded,
         samples=len(data.train),  # type: ignore[arg-type]
+        has_tensors=isinstance(data.train, Samples),
         warnings=data.notes,
     )
 

@@ -106,8 +106,17 @@ class Recipe(Section):
     data: dict[str, Any] = {}
 
     def flat(self) -> dict[str, Any]:
-        """Every value by its dotted path, sections opened one level: `{'model.channels': 16, ...}`."""
-        return flatten(self.model_dump())
+        """Every value by its dotted path, sections opened one level: `{'model.channels': 16, ...}`.
+
+        A timeline stands by its name, where it has one, beside the single keys that are set.
+        """
+        nested = self.model_dump()
+        timeline = nested.pop("timeline")
+        found = flatten(nested)
+        if isinstance(timeline, Mapping):
+            found |= {f"timeline.{key}": value for key, value in timeline.items() if "@" in key}
+            timeline = timeline.get("name") or timeline.get("file") or timeline
+        return {**found, "timeline": timeline}
 
     def with_values(self, values: Mapping[str, Any], place: str = "recipe") -> Recipe:
         """This recipe with the values at dotted paths replaced.
@@ -171,6 +180,8 @@ def set_path(nested: dict[str, Any], path: str, value: Any, place: str) -> None:
         before = nested.get(section)
         if section == "timeline" and isinstance(before, str):
             before = {"file": before}
+        if path in ("timeline.file", "timeline.keyframes"):
+            before = None  # another timeline, of which nothing of this one is left
         if before is not None and not isinstance(before, Mapping):
             raise SearchSpaceError("must be a mapping of names to values", place=below(place, section), value=before)
         nested[section] = {**(before or {}), name: value}

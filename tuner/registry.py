@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -110,8 +111,25 @@ def function_in(module: ModuleType, name: str, path: Path) -> Any:
 
 
 def source_hash(path: Path) -> str:
-    """SHA-256 of a source file's text, line endings made equal."""
-    return hashlib.sha256(path.read_text(encoding="utf-8").replace("\r\n", "\n").encode()).hexdigest()
+    """SHA-256 of a source file's text and of the files beside it that it imports; line endings made equal."""
+    texts = (file.read_text(encoding="utf-8").replace("\r\n", "\n") for file in _sources(path))
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _sources(path: Path) -> list[Path]:
+    """A source file and what it imports from its own folder and below, by name; `base` is our own interface."""
+    found, waiting = {path: None}, [path]
+    while waiting:
+        tree = ast.parse(waiting.pop().read_text(encoding="utf-8"))
+        names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+        names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+        for name in names:
+            inside = name.removeprefix("tuner.tasks.") if path.parent.name == "tasks" else name
+            file = path.parent.joinpath(*inside.split(".")).with_suffix(".py")
+            if file.is_file() and file.stem != "base" and file not in found:
+                found[file] = None
+                waiting.append(file)
+    return [path, *sorted(file for file in found if file != path)]
 
 
 def check_arguments(

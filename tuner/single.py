@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,9 +94,12 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
 
 
 def refuse_used(folder: Path) -> None:
-    """Raise `UsageError` for a folder that is a file or has something in it."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError("not a folder", place="--out", value=str(folder))
+    """Raise `UsageError` for a folder that has something in it or that cannot be made."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError("not a folder", place="--out", value=str(there))
+    if not os.access(there, os.W_OK):
+        raise UsageError("nothing can be written here", place="--out", value=str(there))
     if folder.exists() and any(folder.iterdir()):
         raise UsageError("the folder is not empty", place="--out", value=str(folder))
 

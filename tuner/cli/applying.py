@@ -18,6 +18,7 @@ def apply(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="File or folder to read.", show_default=False)],
     destination: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder or file to write.", show_default=False)],
     trial: options.FromTrial = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUTPUT where it is a file.")] = False,
     studies: options.StudiesFolder = Path("studies"),
     device: options.Device = "auto",
 ) -> None:
@@ -26,5 +27,5 @@ def apply(
     from tuner.search import quiet_optuna
 
     quiet_optuna()
-    for line in apply_model(model, source, destination, trial, studies, device):
+    for line in apply_model(model, source, destination, trial, studies, device, force):
         typer.echo(line)

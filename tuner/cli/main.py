@@ -67,6 +67,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if os.environ.get("TUNER_DEBUG"):
+            raise
+        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+        sys.exit(1)
     except TunerError as error:
         if os.environ.get("TUNER_DEBUG"):
             raise

@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 
 from tuner.optimizers import build, names
+from tuner.recipe import INTEGER_OPTIONS
+
+FIXED = frozenset({"lr", "lr_multiplier", "initial_accumulator_value", *INTEGER_OPTIONS})
+"""Numbers of a parameter group that are no option of a step: read once, counting, or our own."""
 
 
 def numeric_options(name: str) -> list[str]:
@@ -20,7 +24,7 @@ def numeric_options(name: str) -> list[str]:
     found = [
         option
         for option, value in group.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and option not in ("lr", "lr_multiplier")
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and option not in FIXED
     ]
     return [*found, "momentum"] if "betas" in group and "momentum" not in found else found
 

@@ -20,6 +20,7 @@ from tuner.proposing.draft import Draft
 from tuner.proposing.samplers import build_sampler
 from tuner.recipe import Recipe, flatten, parse_recipe
 from tuner.search_space.space import SearchSpace
+from tuner.search_space.timelines import with_default_keys
 
 ASK_AGAIN = 20
 """How often a proposal equal to an earlier one is asked again."""
@@ -180,7 +181,9 @@ def check_enqueued(space: SearchSpace, entries: object, place: str) -> list[dict
 def _checked_entry(space: SearchSpace, entry: object, place: str) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
         raise SearchSpaceError("must be {PARAMETER: VALUE}", place=place, value=entry)
-    given = flatten(entry["recipe"] if isinstance(entry.get("recipe"), Mapping) else entry)
+    whole = dict(entry["recipe"] if isinstance(entry.get("recipe"), Mapping) else entry)
+    timeline = whole.pop("timeline", None)
+    given = {**flatten(whole), **(_timeline_values(space, timeline, place) if timeline is not None else {})}
     searched = {parameter.path: parameter for parameter in space.parameters}
     fixed = space.recipe.with_defaults().flat()
     wanted: dict[str, Any] = {}
@@ -198,6 +201,17 @@ def _checked_entry(space: SearchSpace, entry: object, place: str) -> dict[str, A
             )
         wanted[path] = value
     return space.nearest_values(space.recipe.with_values(wanted, place))[0]
+
+
+def _timeline_values(space: SearchSpace, timeline: Any, place: str) -> dict[str, Any]:
+    """The searched timeline that a setting's own is, and its values at the single keys that are searched."""
+    recipe = space.recipe.with_values({"timeline": timeline}, place)
+    paths = [entry.path for entry in space.parameters if entry.path.startswith("timeline")]
+    found = {"timeline": space.timeline_choice(recipe)} if "timeline" in paths else {}
+    own = with_default_keys(recipe, space.parameters).timeline
+    return found | {
+        f"timeline.{key}": value for key, value in (own.items() if isinstance(own, Mapping) else ()) if "@" in key
+    }
 
 
 def _key(recipe: Mapping[str, Any]) -> str:

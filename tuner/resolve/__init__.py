@@ -7,7 +7,7 @@ from dataclasses import replace
 from tuner import optimizers, schedules
 from tuner.errors import SearchSpaceError
 from tuner.probe import Probe, probe_task
-from tuner.resolve.building import check_build, check_ends
+from tuner.resolve.building import check_build, check_ends, check_variants
 from tuner.resolve.metrics import check_expected, check_losses, check_metric, with_direction, with_written_weights
 from tuner.resolve.names import check_conditions, check_options, named, with_task_options
 from tuner.resolve.scheduled import check_scheduled
@@ -39,6 +39,7 @@ def resolve(space: SearchSpace, task: Task) -> tuple[SearchSpace, Probe]:
     check_build(space, task, probe, recipe)
     for parameter in space.parameters:
         check_ends(space, task, probe, parameter)
+    check_variants(space, task, probe)
     space = with_written_weights(space, probe)
     if space.constraints and space.size() == 0:
         raise SearchSpaceError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -11,9 +12,14 @@ from tuner.errors import SearchSpaceError, UsageError
 from tuner.probe import Probe, build_model
 from tuner.recipe import Recipe
 from tuner.schedules.simulate import MOST_STEPS, rates
-from tuner.search_space.parameter import Parameter, ends
+from tuner.search_space.parameter import Choices, Parameter, ends
 from tuner.search_space.space import SearchSpace
 from tuner.tasks import Task
+
+KINDS = ("optimizer", "scheduler", "timeline")
+"""Recipe values whose combinations decide what can be trained."""
+
+MOST_VARIANTS = 200
 
 
 def check_build(space: SearchSpace, task: Task, probe: Probe, recipe: Recipe) -> None:
@@ -29,6 +35,27 @@ def check_build(space: SearchSpace, task: Task, probe: Probe, recipe: Recipe) ->
     problem = _scheduler_problem(recipe, optimizer, probe.steps_per_epoch(recipe.batch_size))
     if problem:
         raise SearchSpaceError(problem, place=space.where("scheduler_kwargs"), value=recipe.scheduler_kwargs)
+
+
+def variants(space: SearchSpace) -> list[tuple[dict[str, Any], Recipe]]:
+    """The default recipe, and one for each combination of optimizer, scheduler and timeline that is searched."""
+    searched = [entry for entry in space.parameters if entry.path in KINDS and isinstance(entry, Choices)]
+    found = [space.default_values()[0]]
+    for combination in itertools.islice(itertools.product(*(entry.choices for entry in searched)), MOST_VARIANTS):
+        wanted = dict(zip((entry.path for entry in searched), combination, strict=True))
+        values = space.nearest_values(space.recipe.with_values(wanted, space.place))[0]
+        found.append(values | {path: value for path, value in wanted.items() if path in values})
+    return [(values, space.recipe_for(values)[0]) for values in found]
+
+
+def check_variants(space: SearchSpace, task: Task, probe: Probe) -> None:
+    """Every combination of optimizer and scheduler must be one that torch takes."""
+    for values, recipe in variants(space):
+        problem = _problem(task, probe, recipe, "optimizer")
+        if problem:
+            chosen = {path: value for path, value in values.items() if path in KINDS}
+            place = space.where(next(iter(chosen), "optimizer"))
+            raise SearchSpaceError(f"the combination cannot be trained: {problem}", place=place, value=chosen)
 
 
 def check_ends(space: SearchSpace, task: Task, probe: Probe, parameter: Parameter) -> None:

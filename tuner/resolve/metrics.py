@@ -63,6 +63,13 @@ def check_metric(space: SearchSpace, probe: Probe) -> None:
         _check_monitor(stopping.monitor, stopping.mode, space, probe, "early_stopping")
     if any(schedules.is_plateau(name) for name, _ in named(space, "scheduler")):
         given = recipe.scheduler_kwargs.get("mode", "auto")
+        if recipe.scheduler_configs.interval == "step":
+            raise SearchSpaceError(
+                "ReduceLROnPlateau watches a value that is new once an epoch",
+                place=space.where("scheduler_configs.interval"),
+                value="step",
+                hint="Give interval: epoch.",
+            )
         _check_monitor(recipe.scheduler_configs.monitor, given, space, probe, "scheduler_configs")
 
 

@@ -67,7 +67,7 @@ def check_conditions(space: SearchSpace) -> None:
                 raise SearchSpaceError(f"there is no value '{path}'", place=place, hint=did_you_mean(path, known))
             for value in allowed if path in ("optimizer", "scheduler") else ():
                 names = optimizers.names() if path == "optimizer" else schedules.names()
-                if value is not None and value not in names:
+                if value not in (None, "auto") and value not in names:
                     raise SearchSpaceError(
                         f"{path} never takes this value",
                         place=f"{place}.{path}",
@@ -88,6 +88,8 @@ def check_options(
     space: SearchSpace, field: str, name: Any, place: str, known: Mapping[str, Any], check: CheckOptions
 ) -> None:
     """An optimizer or scheduler must be torch's, and the options that can stand beside it its own."""
+    if name == "auto" and field == "scheduler":
+        name = "CosineAnnealingLR"
     if name is None:
         return
     if name not in known:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from tuner import schedules
-from tuner.errors import SearchSpaceError, did_you_mean
+import torch
+
+from tuner import optimizers, schedules
+from tuner.errors import SearchSpaceError, UsageError, did_you_mean
 from tuner.knobs import path_of, schedulable
 from tuner.probe import Probe
 from tuner.recipe import Recipe
-from tuner.resolve.building import optimizer_over, values_with
+from tuner.resolve.building import optimizer_over, variants
 from tuner.schedules.simulate import why_constant
-from tuner.search_space.parameter import Choices
 from tuner.search_space.space import SearchSpace
 from tuner.tasks import Task
 from tuner.timeline import Timeline, parse_timeline
@@ -20,34 +22,28 @@ from tuner.timeline import Timeline, parse_timeline
 def check_scheduled(space: SearchSpace, task: Task, probe: Probe) -> list[str]:
     """Check the timeline and the scheduler of every recipe that the space's choices of them make.
 
-    Gives warnings: schedulers that never change the rate, keys behind the run's end.
+    Gives warnings: values that are set in vain, schedulers that never change the rate, keys behind the run's end.
     """
     warnings: list[str] = []
-    for recipe in _variants(space):
-        moved: Mapping[str, str] = {}
+    for values, recipe in variants(space):
+        moved: dict[str, str] = {}
         if recipe.timeline is not None:
             timeline = parse_timeline(recipe.timeline, space.where("timeline"))
             moved = _moved(space, task, probe, recipe, timeline)
+            _check_bounds(space, recipe, timeline, moved)
             _check_meaning(space, probe, recipe, moved)
             warnings += _late_keys(space, probe, recipe, timeline)
-        _check_searched(space, recipe, moved)
+        void = _void(space, recipe, moved)
+        _check_searched(space, values, void)
+        warnings += [f"{path} is set in vain: {why}" for path, why in void.items() if _is_set(space, path)]
         warnings += _constant(space, task, probe, recipe)
     return list(dict.fromkeys(warnings))
-
-
-def _variants(space: SearchSpace) -> list[Recipe]:
-    """The default recipe, and one for each choice of optimizer, scheduler and timeline."""
-    recipes = [space.recipe_for(space.default_values()[0])[0]]
-    for parameter in space.parameters:
-        if parameter.path in ("optimizer", "scheduler", "timeline") and isinstance(parameter, Choices):
-            recipes += [space.recipe_for(values_with(space, parameter, value))[0] for value in parameter.choices]
-    return recipes
 
 
 def _moved(space: SearchSpace, task: Task, probe: Probe, recipe: Recipe, timeline: Timeline) -> dict[str, str]:
     """The recipe paths that a timeline moves, and its column for each."""
     place = f"{space.where('timeline')}{f': {timeline.name}' if timeline.name else ''}"
-    names = schedulable(recipe, probe.terms, task.properties)
+    names = schedulable(recipe, probe.terms, task.properties if probe.has_tensors else ())
     moved: dict[str, str] = {}
     for column in timeline.curves:
         path = path_of(column, names, place)
@@ -65,8 +61,48 @@ def _moved(space: SearchSpace, task: Task, probe: Probe, recipe: Recipe, timelin
     return moved
 
 
-def _check_searched(space: SearchSpace, recipe: Recipe, moved: Mapping[str, str]) -> None:
-    """A value that a timeline or the scheduler overwrites cannot be searched: the search would be void."""
+def _check_bounds(space: SearchSpace, recipe: Recipe, timeline: Timeline, moved: Mapping[str, str]) -> None:
+    """A timeline's values must be such as the recipe takes; a learning rate may be 0 for a while."""
+    for path, column in moved.items():
+        keys = [value for _, value in timeline.curves[column].keys]
+        place = f"{space.where('timeline')}: {column}"
+        for value in (min(keys), max(keys)):
+            if (path == "learning_rate" and value == 0) or path.startswith("data."):
+                continue
+            try:
+                _check_value(recipe, path, value)
+            except UsageError as error:
+                raise SearchSpaceError(error.rule, place=place, value=value) from None
+            except (ValueError, TypeError) as error:
+                raise SearchSpaceError(f"{recipe.optimizer}: {error}", place=place, value=value) from None
+        if recipe.optimizer == "RMSprop" and path.endswith(".momentum") and timeline.at(0, 1)[column] == 0 < max(keys):
+            rule = "torch's RMSprop keeps no momentum unless it is above 0 at the first step"
+            raise SearchSpaceError(rule, place=place, value=0.0, hint="Begin at 1e-3.")
+
+
+def _check_value(recipe: Recipe, path: str, value: float) -> None:
+    """Raise where the recipe, or torch's optimizer, does not take a value."""
+    section, _, option = path.partition(".")
+    if section != "optimizer_kwargs":
+        recipe.model_copy(update={"loss": None}).with_values({path: value}, "")
+        return
+    betas = _over_one_weight(recipe, {}).defaults.get("betas")
+    if option == "momentum" and betas:
+        _over_one_weight(recipe, {"betas": (value, *betas[1:])})
+    else:
+        _over_one_weight(recipe, {option: value})
+
+
+def _over_one_weight(recipe: Recipe, options: Mapping[str, Any]) -> torch.optim.Optimizer:
+    with torch.random.fork_rng(devices=[]):
+        return optimizers.build(recipe.optimizer, torch.nn.Linear(1, 1, bias=False), 1e-3, options)
+
+
+def _void(space: SearchSpace, recipe: Recipe, moved: Mapping[str, str]) -> dict[str, str]:
+    """Recipe values that nothing reads, or that something else overwrites, and why.
+
+    Raises `SearchSpaceError` where timeline and scheduler move the same value.
+    """
     cycled = schedules.overwrites(recipe.scheduler, recipe.scheduler_kwargs) if recipe.scheduler else {}
     if "learning_rate" in moved and recipe.scheduler is not None:
         raise SearchSpaceError(
@@ -74,28 +110,45 @@ def _check_searched(space: SearchSpace, recipe: Recipe, moved: Mapping[str, str]
             place=space.where("scheduler"),
             hint="Give scheduler: null.",
         )
-    momentum = next((path for path in cycled if path in moved), None)
-    if momentum:
-        raise SearchSpaceError(
-            f"{moved[momentum]} is moved by the timeline, and {cycled[momentum]}", place=space.where("timeline")
-        )
-    for parameter in space.parameters:
-        path = parameter.path
-        if path in moved:
-            key = f"timeline.{moved[path]}@STEP"
+    both = next((path for path in cycled if path in moved), None)
+    if both:
+        rule = f"{moved[both]} is moved by the timeline, and {cycled[both]}"
+        raise SearchSpaceError(rule, place=space.where("timeline"))
+    found = cycled | {path: f"the timeline moves {path}" for path in moved}
+    if "optimizer_kwargs.momentum" in moved:
+        found.setdefault("optimizer_kwargs.betas", "the timeline moves momentum, the first of them")
+    if any(path.startswith("loss_weights.") for path in moved):
+        found["loss"] = "the timeline moves loss weights"
+    if recipe.scheduler is None:
+        options = [
+            *(f"scheduler_kwargs.{name}" for name in recipe.scheduler_kwargs),
+            *space.searched("scheduler_kwargs"),
+        ]
+        found |= dict.fromkeys(options, "the recipe has no scheduler")
+    return found
+
+
+def _is_set(space: SearchSpace, path: str) -> bool:
+    return space.origins.get(path, "").startswith("--set")
+
+
+def _check_searched(space: SearchSpace, values: Mapping[str, Any], void: Mapping[str, str]) -> None:
+    """A value that nothing reads cannot be searched or derived: the search would be void."""
+    for path in [*values, *space.derived]:
+        if path in void:
             raise SearchSpaceError(
-                f"the timeline moves {path}, so the search for it would be void",
+                f"{void[path]}, so the search for {path} would be void",
                 place=space.where(path),
-                hint=f"Search single keys: {key}",
-            )
-        active = recipe.scheduler in parameter.when.get("scheduler", (recipe.scheduler,))
-        if path in cycled and active:
-            raise SearchSpaceError(
-                f"{cycled[path]}, so the search for {path} would be void", place=space.where(path), hint=_instead(path)
+                hint=_instead(path, void),
             )
 
 
-def _instead(path: str) -> str:
+def _instead(path: str, void: Mapping[str, str]) -> str:
+    if "timeline" in void[path]:
+        name = path.removeprefix("optimizer_kwargs.")
+        return f"Search single keys, timeline.{name}@STEP, or add `when` where only some timelines move it."
+    if "no scheduler" in void[path]:
+        return "Add `when: {scheduler: NAME}`."
     if path == "learning_rate":
         return "Leave out the scheduler's own rate, which is then the learning rate."
     return "Give scheduler_kwargs: {cycle_momentum: false}."
@@ -121,7 +174,8 @@ def _check_meaning(space: SearchSpace, probe: Probe, recipe: Recipe, moved: Mapp
 def _late_keys(space: SearchSpace, probe: Probe, recipe: Recipe, timeline: Timeline) -> list[str]:
     """A warning where a timeline that is not stretched goes on behind the run's end."""
     run_steps = recipe.epochs * probe.steps_per_epoch(recipe.batch_size)
-    last = max((step for curve in timeline.curves.values() for step, _ in curve.keys), default=0.0)
+    keys = [step for curve in timeline.curves.values() for step, _ in curve.keys]
+    last = max([*keys, *(step for step, _ in (*timeline.phases, *timeline.actions))], default=0.0)
     if timeline.steps is not None or last <= run_steps:
         return []
     name = timeline.name or "the timeline"

@@ -51,19 +51,11 @@ def build_space(
     return space
 
 
-def plain_space(
-    target: Target, settings: Mapping[str, Any] | None = None, recipe: str | None = None, mode_name: str = ""
-) -> SearchSpace:
-    """A target's recipe with nothing searched; a ready recipe and then `settings` replace its values.
-
-    With `mode_name` it is the recipe of that mode.
-    """
+def plain_space(target: Target, settings: Mapping[str, Any] | None = None, recipe: str | None = None) -> SearchSpace:
+    """A target's recipe with nothing searched; a ready recipe and then `settings` replace its values."""
     if target.function:
         raise UsageError("an objective function has no recipe to train", value=f"{target.task}:{target.function}")
-    mode = Mode(trials=1)
-    if mode_name:
-        mode = mode.model_copy(update={"recipe": read_mode(target.file, mode_name, target.place).recipe})
-    return _laid(_space_of(target, mode, Places(target.place, mode_name)), recipe, settings)
+    return _laid(_space_of(target, Mode(trials=1), Places(target.place, "")), recipe, settings)
 
 
 def _laid(space: SearchSpace, recipe: str | None, settings: Mapping[str, Any] | None) -> SearchSpace:
@@ -75,12 +67,16 @@ def _laid(space: SearchSpace, recipe: str | None, settings: Mapping[str, Any] | 
 
 def _with_timelines(space: SearchSpace) -> SearchSpace:
     """The space with the files of its timelines read, and its own recipe's timeline written out."""
+    is_searched = any(entry.path == "timeline" for entry in space.parameters)
+    for path, place in space.origins.items():
+        if is_searched and path.startswith("timeline.") and "@" in path and place.startswith("--"):
+            rule = "the timeline is searched, and each of its choices has keys of its own"
+            raise SearchSpaceError(rule, place=place, hint="Give --set timeline=FILE too.")
     every = candidates(space.recipe, space.parameters)
     folders = (Path(space.place).parent, Path(), bundled_folder())
     files = read_files([space.recipe.timeline, *every], space.where("timeline"), folders)
     recipe = written_out(space.recipe, files, space.where("timeline"))
     recipe = with_default_keys(recipe, space.parameters)
-    is_searched = any(entry.path == "timeline" for entry in space.parameters)
     searched = {name: files[name] for name in files_in(every)} if is_searched else {}
     space = replace(space, recipe=recipe, timelines=searched)
     for parameter in space.parameters:
@@ -171,6 +167,8 @@ def fix(space: SearchSpace, settings: Mapping[str, Any], place: str) -> SearchSp
         values["loss_weights"] = {}
     elif any(path.startswith("loss_weights") for path in values) and space.recipe.loss:
         values["loss"] = None
+    if "scheduler" in values and values["scheduler"] is None:
+        dropped.add("scheduler_kwargs")  # there is nothing that could take them
     return replace(
         space,
         recipe=space.recipe.with_values(values, place),
@@ -182,17 +180,20 @@ def fix(space: SearchSpace, settings: Mapping[str, Any], place: str) -> SearchSp
             and entry.path.partition(".")[0] not in dropped
             and (entry.path.partition(".")[0] not in values or entry.path.startswith("timeline."))
         ),
-        derived={path: entry for path, entry in space.derived.items() if path not in values},
+        derived={
+            path: entry
+            for path, entry in space.derived.items()
+            if path not in values and path.partition(".")[0] not in values
+        },
     )
 
 
 def _base_recipe(file: SpaceFile, mode: Mode, places: Places) -> Recipe:
     base = parse_recipe(file.recipe, f"{places.file}: recipe")
     given = canonical(mode.recipe, places.of("recipe"))
-    whole = {path: given.pop(path) for path in ("timeline",) if path in given}
-    for path, value in {**flatten(given), **whole}.items():
-        base = base.with_values({path: value}, places.of("recipe"))
-    return base
+    whole = {path: value for path, value in given.items() if path == "timeline" or value == {}}
+    opened = flatten({path: value for path, value in given.items() if path not in whole})
+    return base.with_values({**opened, **whole}, places.of("recipe"))
 
 
 def _direction(metric: str) -> str:

@@ -15,8 +15,11 @@ WHOLE = {
     "optimizer": ("optimizer_kwargs",),
     "scheduler": ("scheduler_kwargs", "scheduler_configs"),
     "early_stopping": (),
+    "loss_weights": (),
+    "lr_multipliers": (),
+    "timeline": (),
 }
-"""Sections that belong to a name: a recipe that says the name says the whole of them."""
+"""What a recipe says the whole of: these sections, and those that belong to a name that it gives."""
 
 
 def ready_recipes() -> dict[str, Path]:
@@ -51,7 +54,7 @@ def _by_path(values: Mapping[str, Any]) -> dict[str, Any]:
     whole = {section for name, sections in WHOLE.items() if name in values for section in (name, *sections)}
     found: dict[str, Any] = {section: {} for section in whole if section not in values}
     for name, value in values.items():
-        if isinstance(value, Mapping) and name not in whole and name != "timeline":
+        if isinstance(value, Mapping) and name not in whole:
             found.update({f"{name}.{key}": entry for key, entry in value.items()})
         else:
             found[name] = value

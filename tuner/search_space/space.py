@@ -113,10 +113,24 @@ class SearchSpace:
             if not is_active(parameter, values, fixed):
                 continue
             default = fixed.get(parameter.path)
+            if parameter.path == "timeline":
+                default = self.timeline_choice(recipe)
             values[parameter.path] = parameter.nearest(default)
             if default is not None and values[parameter.path] != default:
                 moved.append(parameter.path)
         return values, moved
+
+    def timeline_choice(self, recipe: Recipe) -> Any:
+        """The searched timeline that `recipe` has, or its own where none of them is it."""
+        parameter = next(entry for entry in self.parameters if entry.path == "timeline")
+        own = written_out(recipe, self.timelines, self.place).timeline
+        choices = parameter.values() or []
+        for choice in choices:
+            candidate = recipe.model_copy(update={"timeline": choice})
+            if written_out(candidate, self.timelines, self.place).timeline == own:
+                return choice
+        name = own.get("name") if isinstance(own, Mapping) else None  # single keys may have been set anew
+        return name if name in choices else own
 
     def combinations(self) -> Iterator[dict[str, Any]]:
         """Every feasible combination of searched values in grid order, the last parameter fastest.

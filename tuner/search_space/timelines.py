@@ -41,7 +41,7 @@ def written_out(recipe: Recipe, files: Mapping[str, Mapping[str, Any]], place: s
     if recipe.timeline is None:
         return recipe
     given = {"file": recipe.timeline} if isinstance(recipe.timeline, str) else dict(recipe.timeline)
-    if "file" in given:
+    if "file" in given and "keyframes" not in given:
         given = {**files[given.pop("file")], **given}
     if "keyframes" not in given:
         key = next((name for name in given if name not in TIMELINE_KEYS), None)

@@ -163,11 +163,13 @@ def _compare(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[st
 
 
 def _deep(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every plain value by its path through all mappings."""
+    """Every plain value by its path through all mappings, and lists of mappings."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat.update(_deep(value, f"{prefix}{key}."))
+        rows = isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value)
+        if isinstance(value, Mapping) or rows:
+            inner = {str(place): entry for place, entry in enumerate(value)} if rows else value
+            flat.update(_deep(inner, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat

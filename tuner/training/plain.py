@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -64,7 +65,7 @@ class PlainRun:
         self.kept_epoch: int | None = None
         self.best: float | None = None
         self.check_stop = check_stop
-        self._step, self._seconds = 0, 0.0
+        self._step, self._seconds, self._rate = 0, 0.0, self.learning_rate
         self._batches: Iterator[Batch] | None = None
         self._sums = Sums()
 
@@ -119,7 +120,7 @@ class PlainRun:
         batch = next(self._batches)
         self.model.train()
         self.optimizer.step(lambda: self._loss_and_gradients(batch))  # type: ignore[arg-type, return-value]
-        self._step += 1
+        self._step, self._rate = self._step + 1, self.learning_rate
         self.trace.take(self.steps_done, self.task, self.model)
         if self.stepper is not None:
             self.stepper.after_step(self.steps_done, self.records[-1].values if self.records else None)
@@ -182,13 +183,12 @@ class PlainRun:
         self.series.flush()
         self.trace.flush()
         values = self._sums.averages("train", self.task) | self._validate()
-        rate = self.learning_rate
         notes = self._end_epoch(values)
         record = EpochRecord(
             epoch=self.epochs_done + 1,
             steps=(self.epochs_done + 1) * self.steps_per_epoch,
             values=values,
-            learning_rate=rate,
+            learning_rate=self._rate,
             gradient_norm=self._sums.mean_norm(),
             seconds=self._seconds + time.perf_counter() - started,
             notes=notes,
@@ -221,7 +221,7 @@ class PlainRun:
     def _judge(self, record: EpochRecord) -> None:
         """Keep the weights where they are the ones to keep, and see whether the run is over."""
         watched = ("train_loss", "val_loss", self.goal.metric)
-        broken = next((name for name in watched if not math.isfinite(record.values[name])), None)
+        broken = next((name for name in watched if not math.isfinite(_recorded(record, name))), None)
         if broken:
             self.done = self.diverged = True
             self.reason = f"diverged at epoch {record.epoch}: {broken} is {record.values[broken]}"
@@ -244,11 +244,7 @@ class PlainRun:
 
     def _monitored(self, record: EpochRecord) -> float:
         assert self.recipe.early_stopping is not None
-        monitor = self.recipe.early_stopping.monitor
-        if monitor not in record.values:
-            names = did_you_mean(monitor, record.values)
-            raise TaskError("no sample of this epoch counts towards the monitored value", value=monitor, hint=names)
-        return record.values[monitor]
+        return _recorded(record, self.recipe.early_stopping.monitor)
 
     def _keep(self, epoch: int) -> None:
         self.kept, self.kept_epoch = copy_of(self.model), epoch
@@ -277,7 +273,7 @@ class PlainRun:
         return {
             "model": copy_of(self.model),
             "state": {name: tensor.clone() for name, tensor in self.state.items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "stepper": None if self.stepper is None else self.stepper.state_dict(),
             "stopper": None if self.stopper is None else asdict(self.stopper),
             "series": self.series.array(),
@@ -288,6 +284,7 @@ class PlainRun:
             "counters": {
                 "step": self._step,
                 "seconds": self._seconds,
+                "rate": self._rate,
                 "best": self.best,
                 "kept_epoch": self.kept_epoch,
                 "done": self.done,
@@ -300,7 +297,7 @@ class PlainRun:
         """Go on from a `state_dict()` of the same recipe."""
         self.model.load_state_dict(state["model"])
         self.state = {name: tensor.to(self.device) for name, tensor in state["state"].items()}
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch would share its tensors
         if self.stepper is not None:
             self.stepper.load_state_dict(state["stepper"])
         if self.stopper is not None:
@@ -311,9 +308,17 @@ class PlainRun:
         self.records = [EpochRecord(**record) for record in state["records"]]
         self.kept = state["kept"]
         counters = state["counters"]
-        self._step, self._seconds = counters["step"], counters["seconds"]
+        self._step, self._seconds, self._rate = counters["step"], counters["seconds"], counters["rate"]
         self.best, self.kept_epoch = counters["best"], counters["kept_epoch"]
         self.done, self.diverged, self.reason = counters["done"], counters["diverged"], counters["reason"]
         self._batches = None
         if self._step:  # validation weighs the loss as the last step did; actions have left their traces in the state
             self._set_scheduled(self.steps_done - 1)
+
+
+def _recorded(record: EpochRecord, name: str) -> float:
+    """A recorded value; `TaskError` for a mean of nothing, which is not recorded."""
+    if name not in record.values:
+        hint = did_you_mean(name, record.values)
+        raise TaskError("no sample of this epoch counts towards the value that is needed", value=name, hint=hint)
+    return record.values[name]
