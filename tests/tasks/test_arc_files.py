@@ -98,11 +98,14 @@ def test_a_folders_puzzles_are_repeated_up_to_an_epoch_and_show_their_other_pair
     assert len(distinct) == 7
 
 
-def test_puzzles_that_do_not_fit_are_left_out_and_counted_where_none_does(tmp_path: Path) -> None:
+def test_puzzles_that_do_not_fit_are_left_out_and_counted(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {f"p{i}": puzzle(side=2 + i, number=i) for i in range(10)})
     train, validation = data_of(folder, size=8, puzzles=1)
     assert len(train) + len(validation) == 7
     assert train.inputs["test"].shape[1:] == (8, 8)
+    (note,) = Arc().data({"path": str(folder), "size": 8}).notes
+    assert "3 of 10 puzzles are left out, for they have grids larger than 8 x 8" in note
+    assert Arc().data({"path": str(folder), "size": 11}).notes == ()
     with pytest.raises(UsageError, match=r"1 of 10 puzzles have grids of at most 2 x 2.*`size` at 3 there are 2"):
         data_of(folder, size=2)
 

@@ -39,9 +39,9 @@ class Arc(Task):
 
     Data options: `path`, a folder of ARC files (JSON); without one, puzzles are made (`arc_puzzles.generate`). `size`,
     the side of the square canvas that grids are padded to: 0 is 6 for made puzzles, whose grids have 6 to `size` rows
-    and columns, and 10 for a folder. A folder's puzzles with larger grids are left out; about a third of the corpus's
-    training puzzles fit 10 x 10. `pairs`, the most pairs shown. `puzzles`, the samples of an epoch: so many are made; a
-    folder's are repeated up to that number, and changed anew each time.
+    and columns, and 10 for a folder, of which puzzles with larger grids are left out (more than half of the corpus's).
+    `pairs`, the most pairs shown. `puzzles`, the samples of an epoch: so many are made; a folder's are repeated up to
+    that number, and changed anew each time.
 
     Source of the task and its files: F. Chollet, On the Measure of Intelligence, 2019, arXiv:1911.01547.
     """
@@ -61,19 +61,25 @@ class Arc(Task):
         """Samples as `canvas.samples_of` has them; no puzzle is both trained and validated on.
 
         Made: `puzzles` to train on, 300 to validate on. Of a folder a fifth of the puzzles that fit, chosen by their
-        names, validates. Raises `UsageError` for options out of range, files that are no puzzles (all are read), and a
-        folder with fewer than two puzzles that fit.
+        names, validates; a note says how many did not fit. Raises `UsageError` for options out of range, files that are
+        no puzzles (all are read), and a folder with fewer than two puzzles that fit.
         """
         options = {**self.data_options, **options}
         _check_options(options)
         size, pairs, count = canvas_size(options), options["pairs"], options["puzzles"]
-        if options["path"]:
-            learnt, held_out = split(fitting(read_folder(Path(options["path"]).expanduser()), size, options["path"]))
-        else:
-            learnt = make_puzzles(count, size, pairs, "train")
-            held_out = make_puzzles(VALIDATION_PUZZLES, size, pairs, "validation")
+        if not options["path"]:
+            made = (
+                make_puzzles(count, size, pairs, "train"),
+                make_puzzles(VALIDATION_PUZZLES, size, pairs, "validation"),
+            )
+            train, validation = (samples_of(puzzles, size, pairs) for puzzles in made)
+            return Data(train, validation)
+        found = read_folder(Path(options["path"]).expanduser())
+        fit = fitting(found, size, options["path"])
+        learnt, held_out = split(fit)
         repeats = math.ceil(count / sum(len(puzzle.test) for puzzle in learnt))
-        return Data(samples_of(learnt, size, pairs, repeats), samples_of(held_out, size, pairs))
+        train, validation = samples_of(learnt, size, pairs, repeats), samples_of(held_out, size, pairs)
+        return Data(train, validation, notes=_left_out(len(found) - len(fit), len(found), size))
 
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
         """A `PuzzleTransformer`; raises `ValueError` for options out of range, and for d_ff < heads * head_dim."""
@@ -133,6 +139,12 @@ class Arc(Task):
 def canvas_size(options: Mapping[str, Any]) -> int:
     """The side of the canvas that data options ask for."""
     return int(options["size"]) or (FOLDER_SIZE if options["path"] else MADE_SIZE)
+
+
+def _left_out(count: int, among: int, size: int) -> tuple[str, ...]:
+    """What a user should know where puzzles did not fit the canvas."""
+    rule = f"{count} of {among} puzzles are left out, for they have grids larger than {size} x {size}"
+    return (f"{rule}; the data option `size` says how large a grid may be",) if count else ()
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
