@@ -26,8 +26,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_search_spaces_and_templates(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for path in (ROOT / "search_spaces").glob("*.yaml"):
-        assert f"tuner/search_spaces/{path.name}" in names
+    for path in (ROOT / "search_spaces").rglob("*.*"):
+        assert f"tuner/{path.relative_to(ROOT).as_posix()}" in names
     assert {"tuner/py.typed", "tuner/cli/templates/task.py.txt", "tuner/cli/templates/space.yaml.txt"} <= names
     assert not any(name.startswith(("tests/", "search_spaces/")) for name in names)
 

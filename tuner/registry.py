@@ -157,4 +157,6 @@ def check_arguments(
             raise UsageError(f"{function.__name__} has no option '{name}'", place=where(name), hint=hint + listed)
     for name in free:
         if parameters[name].default is inspect.Parameter.empty and name not in given:
-            raise UsageError(f"{function.__name__} needs '{name}'", place=where(name))
+            raise UsageError(
+                f"{function.__name__} needs '{name}'", place=where(name), hint="It takes: " + ", ".join(free)
+            )

@@ -61,8 +61,9 @@ def test_the_task_in_the_docs_runs(own_folder: Path, tuner) -> None:
     assert tuner("quick", "shown.py", "--trials", "1", "--set", "epochs=1").code == 0
 
 
-def test_python_in_the_readme_runs(own_folder: Path) -> None:
-    (code,) = blocks(ROOT / "README.md", "python")
+@pytest.mark.parametrize("page", ["README.md", "docs/search-spaces.md"])
+def test_python_in_the_docs_runs(page: str, own_folder: Path) -> None:
+    (code,) = blocks(ROOT / page, "python")
     code = code.replace("n_trials=20", "n_trials=1").replace('mode="full"', 'mode="quick"')
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

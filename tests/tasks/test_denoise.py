@@ -49,7 +49,7 @@ def test_noise_has_exactly_the_strength_asked_for(snr: float, samples: int, seed
 def test_made_data_has_the_five_levels_over_every_whole_signal() -> None:
     train, _ = parts({})
     noisy, clean = train.inputs[:, 0].double().numpy(), train.targets["clean"][:, 0].double().numpy()
-    assert noisy.shape == (100, 16_000)  # 20 of 25 voices at five levels, 2 s each
+    assert noisy.shape == (70, 16_000)  # 14 of 18 voices at five levels, 2 s each
     np.testing.assert_allclose(np.sqrt(np.mean(noisy**2, axis=1)), 0.35, rtol=1e-5)
     levels = train.targets["snr"].numpy()
     assert sorted(levels) == sorted([0.0, 5.0, 10.0, 15.0, 20.0] * 20)

@@ -112,7 +112,7 @@ class SearchSpace:
         for parameter in self.parameters:
             if not is_active(parameter, values, fixed):
                 continue
-            default = fixed.get(parameter.path)
+            default = fixed.get(parameter.path, 1.0 if parameter.path.startswith("lr_multipliers.") else None)
             if parameter.path == "timeline":
                 default = self.timeline_choice(recipe)
             values[parameter.path] = parameter.nearest(default)

@@ -57,10 +57,10 @@ class Denoise(Task):
         "sample_rate": 8000,
         "clip_length": 512,
         "segment_seconds": 2.0,
-        "validation_clips": 4,
+        "validation_clips": 3,
         "validation_share": 0.2,
         "split_seed": 0,
-        "sources": 25,
+        "sources": 18,
         "seconds": 2.0,
     }
 
