@@ -56,8 +56,6 @@ def _common(
 
 def main() -> None:
     """Run the command line; errors a person can act on become one message and an exit code."""
-    # Threads that wait by spinning make small models several times slower as soon as another process holds a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except InterruptedRunError as error:
