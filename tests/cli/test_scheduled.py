@@ -311,3 +311,11 @@ def test_training_into_what_is_no_folder_is_refused_before_it_begins(own_folder:
     failed = tuner("schedule", "tiny.py", "--png", "file.txt/curves.png")
     assert failed.code == 1
     assert "unexpected" not in failed.err
+
+
+def test_analyze_shows_what_else_the_best_epoch_recorded(own_folder: Path, tuner) -> None:
+    assert tuner("quick", "tiny.py", "--trials", "2").code == 0
+    found = json.loads(tuner("analyze", "tiny-quick", "--json").out)
+    assert found["recorded"]["val_mse"] == found["best"]["value"]
+    shown = " ".join(tuner("analyze", "tiny-quick").out.split())
+    assert f"recorded val_l1 {found['recorded']['val_l1']:#.4g}" in shown

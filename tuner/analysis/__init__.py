@@ -8,7 +8,7 @@ Reads ordinary Optuna studies, those of plain objectives too, and never imports 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import optuna
 import pandas as pd
 from optuna.study import StudyDirection
 
-from tuner.analysis.expectation import Finding, Standing, study_standing
+from tuner.analysis.expectation import Finding, Standing, best_epoch_of, study_standing
 from tuner.analysis.groups import Comparison, GroupLevel, Groups, PhaseMeans, group_by
 from tuner.analysis.importance import Impact, Level, ParameterImpact, impact
 from tuner.analysis.significance import LevelMean, Tested
@@ -74,7 +74,8 @@ class Analysis:
     `value` tells whether a trial's value is its best epoch's or the last one's; `best` is None without a
     complete trial; `gap` is None where no trial has one, `gain` where no trial is the default recipe.
     `total_seconds` and `seconds_per_trial` are training time; `budget` is as stored, over all runs. `expect` is None
-    where the study expects nothing, `groups` where no comparison was asked for.
+    where the study expects nothing, `groups` where no comparison was asked for; `recorded` is everything recorded at
+    the best trial's best epoch.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Analysis:
     total_seconds: float | None
     seconds_per_trial: float | None
     expect: Standing | None = None
+    recorded: dict[str, float | None] = field(default_factory=dict)
     groups: Groups | None = None
 
 
@@ -133,6 +135,7 @@ def analyze(
         total_seconds=total,
         seconds_per_trial=mean,
         expect=study_standing(study, first[0] if first else None, epochs, maximize),
+        recorded=best_epoch_of(study, first[0], epochs) if first else {},
         groups=None if by is None else group_by(study, frame, by, epochs, files),
     )
 

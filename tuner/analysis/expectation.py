@@ -60,14 +60,14 @@ def study_standing(
         return None
     if best is None:
         return standing(expect, {}, None, {})
-    numbers = {**_best_epoch(study, best, epochs), "gap": best.gap, "value": best.value}
+    numbers = {**best_epoch_of(study, best, epochs), "gap": best.gap, "value": best.value}
     names = {*_ranges(expect.get("good")), *_ranges(expect.get("poor"))}
     metric = metric_of(study)[0]
     better = {name: side for name in names if (side := better_side(name, metric, maximize)) is not None}
     return standing(expect, numbers, best.number, better)
 
 
-def _best_epoch(study: optuna.Study, best: TopTrial, epochs: EpochRows | None) -> dict[str, float | None]:
+def best_epoch_of(study: optuna.Study, best: TopTrial, epochs: EpochRows | None) -> dict[str, float | None]:
     """The recorded metrics of the trial's best epoch; empty where it has none."""
     if epochs is None or best.best_epoch is None:
         return {}

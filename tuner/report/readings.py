@@ -33,6 +33,16 @@ def gain_reading(analysis: Analysis) -> str | None:
     return f"{measured(abs(gain.gain))} {'better' if gain.gain > 0 else 'worse'} than {default}"
 
 
+def recorded_beside(analysis: Analysis) -> str:
+    """What else was validated at the best trial's best epoch, the losses left out; "" where there is nothing."""
+    others = {
+        name: value
+        for name, value in analysis.recorded.items()
+        if name.startswith("val_") and name not in ("val_loss", analysis.metric)
+    }
+    return ", ".join(f"{printable(name)} {measured(value)}" for name, value in others.items())
+
+
 def top_reading(analysis: Analysis) -> str:
     """How far apart the top trials are, and what they share."""
     trials, complete = analysis.top.trials, analysis.counts.complete

@@ -20,6 +20,7 @@ from tuner.report.readings import (
     gap_reading,
     impact_reading,
     labels,
+    recorded_beside,
     stands_out,
     top_reading,
     trials_reading,
@@ -82,6 +83,9 @@ def _summary(analysis: Analysis) -> list[tuple[str, Text]]:
     gain = gain_reading(analysis)
     if gain:
         rows.append(("gain", Text(gain)))
+    beside = recorded_beside(analysis)
+    if beside:
+        rows.append(("recorded", Text(beside)))
     if analysis.expect is not None:
         rows.append(("expected", Text(standing_reading(analysis.expect))))
     rows.append(("trials", Text(trials_reading(analysis))))
