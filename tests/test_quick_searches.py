@@ -1,4 +1,4 @@
-"""The promise of every bundled task: its quick search ends by itself and learns. `make test-long` runs these."""
+"""Quick searches end by themselves and learn (arc and denoise: see their own tests). `make test-long` runs these."""
 
 from __future__ import annotations
 
@@ -27,21 +27,3 @@ def test_quick_colors_reconstructs(own_folder: Path, tuner) -> None:
 def test_quick_picture_reaches_20_db(own_folder: Path, tuner) -> None:
     assert tuner("quick", "picture", "--quiet").code == 0
     assert best_epoch("picture-quick")["val_psnr"] >= 20
-
-
-@pytest.mark.long
-def test_quick_denoise_takes_noise_out(own_folder: Path, tuner) -> None:
-    """At least 2 dB on unseen voices, and better than doing nothing (0 dB) at each of 0, 5 and 10 dB."""
-    assert tuner("quick", "denoise", "--quiet").code == 0
-    found = best_epoch("denoise-quick")
-    assert found["val_snr_improvement"] >= 2
-    for level in (0, 5, 10):
-        assert found[f"val_snr_improvement_at_{level}db"] > 0
-    assert "good" in tuner("analyze", "denoise-quick").out
-
-
-@pytest.mark.long
-def test_quick_arc_is_better_than_copying(own_folder: Path, tuner) -> None:
-    assert tuner("quick", "arc", "--quiet").code == 0
-    found = best_epoch("arc-quick")
-    assert found["val_cell_accuracy"] > found["val_copy_cell_accuracy"]

