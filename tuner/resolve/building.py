@@ -41,6 +41,8 @@ def variants(space: SearchSpace) -> list[tuple[dict[str, Any], Recipe]]:
     """The default recipe, and one for each combination of optimizer, scheduler and timeline that is searched."""
     searched = [entry for entry in space.parameters if entry.path in KINDS and isinstance(entry, Choices)]
     found = [space.default_values()[0]]
+    if not searched:
+        return [(found[0], space.recipe_for(found[0])[0])]
     for combination in itertools.islice(itertools.product(*(entry.choices for entry in searched)), MOST_VARIANTS):
         wanted = dict(zip((entry.path for entry in searched), combination, strict=True))
         values = space.nearest_values(space.recipe.with_values(wanted, space.place))[0]
@@ -50,7 +52,7 @@ def variants(space: SearchSpace) -> list[tuple[dict[str, Any], Recipe]]:
 
 def check_variants(space: SearchSpace, task: Task, probe: Probe) -> None:
     """Every combination of optimizer and scheduler must be one that torch takes."""
-    for values, recipe in variants(space):
+    for values, recipe in variants(space)[1:]:  # the default recipe is checked before
         problem = _problem(task, probe, recipe, "optimizer")
         if problem:
             chosen = {path: value for path, value in values.items() if path in KINDS}
