@@ -15,6 +15,7 @@ from tuner.events import Emit, EpochDone, Note
 from tuner.files import write_atomically
 from tuner.objective import goal_of
 from tuner.report.export import pick_trial
+from tuner.report.words import plural
 from tuner.resolve import resolve
 from tuner.search_space import SearchSpace, find_target
 from tuner.search_space.build import plain_space
@@ -76,7 +77,7 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
         recorder = recorder_of(request.record_preview, task, run)
         for warning in probe.warnings:
             emit(Note(warning, "warning"))
-        emit(Note(f"training {space.task} for {recipe.epochs} epochs on {run.device}"))
+        emit(Note(f"training {space.task} for {plural(recipe.epochs, 'epoch')} on {run.device}"))
         try:
             with interrupts.at_safe_points():
                 _train(run, recorder, lambda record: _announce(record, space, recipe.epochs, emit))

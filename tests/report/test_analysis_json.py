@@ -37,7 +37,7 @@ def some_study(count: int) -> optuna.Study:
 
 KEYS = {
     "name", "task", "mode", "metric", "direction", "value", "counts", "best", "top", "impact", "gap", "gain",
-    "budget", "total_seconds", "seconds_per_trial", "expect", "groups",
+    "budget", "total_seconds", "seconds_per_trial", "expect", "groups", "recorded",
 }  # fmt: skip
 
 

@@ -111,9 +111,13 @@ def group_by(
     """Compare the levels of `parameter` over the complete trials of a study.
 
     `frame` is the study's own `trials_frame`; `epochs` are its epoch rows and `files` its folder, as far as it has
-    them. Raises `UsageError` for a parameter that was not searched.
+    them. The last part of a path will do where it is the only such. Raises `UsageError` for a parameter that was not
+    searched.
     """
     columns = parameters_of(frame)
+    alike = [name for name in columns if name.rpartition(".")[2] == parameter]
+    if parameter not in columns and len(alike) == 1:
+        (parameter,) = alike
     if parameter not in columns:
         rule = "no such parameter was searched" if columns else "no parameter was searched"
         raise UsageError(rule, place="--group-by", value=parameter, hint=did_you_mean(parameter, columns))

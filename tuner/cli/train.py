@@ -31,6 +31,7 @@ def train(
 ) -> None:
     """Train one recipe; save its weights, recipe, epochs and per-step series."""
     from tuner.cli.progress import epoch_reporter
+    from tuner.report.words import plural
     from tuner.search_space.settings import parse_settings
 
     fixed = parse_settings(settings or [], data)
@@ -46,7 +47,8 @@ def train(
 
         typer.echo(dumps({"event": "Trained", "folder": str(found.folder), "value": found.value, "gap": found.gap}))
         return
-    ended = found.reason or f"all {found.epochs_done} epochs are done"
+    ended = found.reason or f"{plural(found.epochs_done, 'epoch')} trained"
     value = "no value" if found.value is None else f"{found.metric} {found.value:.4g}"
     gap = "" if found.gap is None else f", gap {found.gap:.3g}"
-    typer.echo(f"{ended}: {value}{gap}\nsaved in {found.folder}")
+    animated = "" if record_preview is None else ", the animation as preview.gif"
+    typer.echo(f"{ended}: {value}{gap}\nsaved in {found.folder}{animated}")

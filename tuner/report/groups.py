@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze`
     from tuner.analysis import Comparison, Groups, LevelMean
 
 MOST_LEVELS = 8
-LONGEST_LABEL = 20
+LONGEST_LABEL = 28
 TITLES = {
     "results": "Results",
     "steadiness": "Steadiness of the training loss, step by step",

@@ -191,12 +191,14 @@ def _constant(space: SearchSpace, task: Task, probe: Probe, recipe: Recipe) -> l
         path.startswith("scheduler_kwargs") for path in space.searched("scheduler_kwargs")
     ):
         return []
-    reason = why_constant(
-        recipe.scheduler,
-        optimizer_over(task, recipe),
+    options, configs, steps = (
         recipe.scheduler_kwargs,
         recipe.scheduler_configs,
-        recipe.epochs,
         probe.steps_per_epoch(recipe.batch_size),
     )
+    try:
+        reason = why_constant(recipe.scheduler, optimizer_over(task, recipe), options, configs, recipe.epochs, steps)
+    except (ValueError, TypeError, ArithmeticError) as error:  # what a run of one epoch does not bring out
+        place = space.where("scheduler_kwargs")
+        raise SearchSpaceError(f"{recipe.scheduler}: {error}", place=place, value=options) from None
     return [f"the learning rate never changes: {reason}"] if reason else []

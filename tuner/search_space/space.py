@@ -64,7 +64,9 @@ class SearchSpace:
     def where(self, path: str) -> str:
         """The place that says the value at `path`: the recipe, the mode, or the command line."""
         section = path.partition(".")[0]
-        return self.origins.get(path) or self.origins.get(section) or f"{self.place}: recipe.{path}"
+        within = (place for key, place in self.origins.items() if key.startswith(f"{path}.") and place.startswith("--"))
+        said = self.origins.get(path) or self.origins.get(section) or next(within, None)
+        return said or f"{self.place}: recipe.{path}"
 
     def about(self) -> dict[str, Any]:
         """What a recipe's file says beside the recipe; a task's file by its whole path."""

@@ -177,7 +177,7 @@ def _deep(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def shorten_plain(value: Any) -> str:
     """A value for a difference's line."""
-    return value if isinstance(value, str) else shorten(value, 60)
+    return value if isinstance(value, str) and value else shorten(value, 60)
 
 
 def check_unchanged(study: optuna.Study, space: SearchSpace, task_hash: str, threads: int, accept: bool) -> list[str]:

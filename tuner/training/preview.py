@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # only pictures need Pillow
 
 FRAME_MILLISECONDS = 60
 LAST_MILLISECONDS = 2_000
+SHORTEST_MILLISECONDS = 2_000
+"""An animation of few frames lasts at least so long."""
 
 
 class Recorder:
@@ -41,9 +43,12 @@ class Recorder:
             self._frames.append(picture.convert("RGB").quantize(128))
 
     def save(self, path: Path) -> None:
-        """Write the frames as an animated GIF, in place at once; the last one stands for a while."""
+        """Write the frames, and one of the run as it is now, as an animated GIF; the last one stands for a while."""
+        if self._run.steps_done % self._every:
+            self.take(0)
         content = io.BytesIO()
-        times = [FRAME_MILLISECONDS] * (len(self._frames) - 1) + [LAST_MILLISECONDS]
+        each = max(FRAME_MILLISECONDS, SHORTEST_MILLISECONDS // len(self._frames))
+        times = [each] * (len(self._frames) - 1) + [LAST_MILLISECONDS]
         first, *rest = self._frames
         first.save(content, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
         write_atomically(path, content.getvalue())
