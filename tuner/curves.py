@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tuner import optimizers, schedules
+from tuner import schedules
 from tuner.knobs import knobs_of
-from tuner.probe import Probe, build_model
+from tuner.probe import Probe
 from tuner.recipe import Recipe
 from tuner.report.curves import Curves
 from tuner.report.words import shown
 from tuner.resolve import resolve
+from tuner.resolve.building import optimizer_over
 from tuner.schedules.simulate import rates
 from tuner.search_space import Target
 from tuner.search_space.build import build_space, plain_space
@@ -63,25 +64,15 @@ def recipe_curves(task: Task, recipe: Recipe, probe: Probe, name: str) -> Curves
 
 def _scheduler_values(task: Task, recipe: Recipe, per_epoch: int) -> dict[str, list[float]]:
     """The learning rate of each part of the model, and momentum where it is cycled, at each step."""
-    model = build_model(task, recipe)
-    kwargs, multipliers = recipe.optimizer_kwargs, recipe.lr_multipliers
-    optimizer = optimizers.build(recipe.optimizer, model, recipe.learning_rate, kwargs, multipliers)
+    optimizer = optimizer_over(task, recipe)
     parts = [str(group.get("part", "")) for group in optimizer.param_groups]
     found: dict[str, list[float]] = {}
-    values = rates(
-        recipe.scheduler,
-        optimizer,
-        recipe.scheduler_kwargs,
-        recipe.scheduler_configs,
-        recipe.epochs,
-        per_epoch,
-        recipe.epochs * per_epoch,
-    )
-    for name, column in values.items():
+    options, configs, epochs = recipe.scheduler_kwargs, recipe.scheduler_configs, recipe.epochs
+    every = rates(recipe.scheduler, optimizer, options, configs, epochs, per_epoch, at_most=epochs * per_epoch)
+    for name, column in every.items():
         for place, part in enumerate(parts):
-            whole = [values[place] for values in column]
             if name == "learning_rate" or place == 0:
-                found[f"{name} ({part})" if part else name] = whole
+                found[f"{name} ({part})" if part else name] = [of_groups[place] for of_groups in column]
     return found
 
 

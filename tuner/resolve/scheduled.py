@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,6 +17,9 @@ from tuner.schedules.simulate import why_constant
 from tuner.search_space.space import SearchSpace
 from tuner.tasks import Task
 from tuner.timeline import Timeline, parse_timeline
+
+OWN_RATE = "Leave out the scheduler's own rate, which is then the learning rate."
+STILL = "Give scheduler_kwargs: {cycle_momentum: false}."
 
 
 def check_scheduled(space: SearchSpace, task: Task, probe: Probe) -> list[str]:
@@ -35,7 +38,7 @@ def check_scheduled(space: SearchSpace, task: Task, probe: Probe) -> list[str]:
             warnings += _late_keys(space, probe, recipe, timeline)
         void = _void(space, recipe, moved)
         _check_searched(space, values, void)
-        warnings += [f"{path} is set in vain: {why}" for path, why in void.items() if _is_set(space, path)]
+        warnings += [f"{path} is set in vain: {void[path].why}" for path in void if _is_set(space, path)]
         warnings += _constant(space, task, probe, recipe)
     return list(dict.fromkeys(warnings))
 
@@ -98,8 +101,15 @@ def _over_one_weight(recipe: Recipe, options: Mapping[str, Any]) -> torch.optim.
         return optimizers.build(recipe.optimizer, torch.nn.Linear(1, 1, bias=False), 1e-3, options)
 
 
-def _void(space: SearchSpace, recipe: Recipe, moved: Mapping[str, str]) -> dict[str, str]:
-    """Recipe values that nothing reads, or that something else overwrites, and why.
+class Void(NamedTuple):
+    """Why a recipe value has no effect, and what to do instead of searching it."""
+
+    why: str
+    instead: str
+
+
+def _void(space: SearchSpace, recipe: Recipe, moved: Mapping[str, str]) -> dict[str, Void]:
+    """Recipe values that nothing reads, or that something else overwrites.
 
     Raises `SearchSpaceError` where timeline and scheduler move the same value.
     """
@@ -114,17 +124,18 @@ def _void(space: SearchSpace, recipe: Recipe, moved: Mapping[str, str]) -> dict[
     if both:
         rule = f"{moved[both]} is moved by the timeline, and {cycled[both]}"
         raise SearchSpaceError(rule, place=space.where("timeline"))
-    found = cycled | {path: f"the timeline moves {path}" for path in moved}
-    if "optimizer_kwargs.momentum" in moved:
-        found.setdefault("optimizer_kwargs.betas", "the timeline moves momentum, the first of them")
-    if any(path.startswith("loss_weights.") for path in moved):
-        found["loss"] = "the timeline moves loss weights"
+    found = {path: Void(why, OWN_RATE if path == "learning_rate" else STILL) for path, why in cycled.items()}
+    for path, column in moved.items():
+        keys = f"Search single keys, timeline.{column}@STEP, or add `when` where only some timelines move it."
+        found[path] = Void(f"the timeline moves {path}", keys)
+        if path == "optimizer_kwargs.momentum":
+            found.setdefault("optimizer_kwargs.betas", Void("the timeline moves momentum, the first of them", keys))
+        if path.startswith("loss_weights."):
+            found["loss"] = Void("the timeline moves loss weights", keys)
     if recipe.scheduler is None:
-        options = [
-            *(f"scheduler_kwargs.{name}" for name in recipe.scheduler_kwargs),
-            *space.searched("scheduler_kwargs"),
-        ]
-        found |= dict.fromkeys(options, "the recipe has no scheduler")
+        fixed = (f"scheduler_kwargs.{name}" for name in recipe.scheduler_kwargs)
+        unread = Void("the recipe has no scheduler", "Add `when: {scheduler: NAME}`.")
+        found |= dict.fromkeys([*fixed, *space.searched("scheduler_kwargs")], unread)
     return found
 
 
@@ -132,26 +143,12 @@ def _is_set(space: SearchSpace, path: str) -> bool:
     return space.origins.get(path, "").startswith("--set")
 
 
-def _check_searched(space: SearchSpace, values: Mapping[str, Any], void: Mapping[str, str]) -> None:
+def _check_searched(space: SearchSpace, values: Mapping[str, Any], void: Mapping[str, Void]) -> None:
     """A value that nothing reads cannot be searched or derived: the search would be void."""
     for path in [*values, *space.derived]:
         if path in void:
-            raise SearchSpaceError(
-                f"{void[path]}, so the search for {path} would be void",
-                place=space.where(path),
-                hint=_instead(path, void),
-            )
-
-
-def _instead(path: str, void: Mapping[str, str]) -> str:
-    if "timeline" in void[path]:
-        name = path.removeprefix("optimizer_kwargs.")
-        return f"Search single keys, timeline.{name}@STEP, or add `when` where only some timelines move it."
-    if "no scheduler" in void[path]:
-        return "Add `when: {scheduler: NAME}`."
-    if path == "learning_rate":
-        return "Leave out the scheduler's own rate, which is then the learning rate."
-    return "Give scheduler_kwargs: {cycle_momentum: false}."
+            rule = f"{void[path].why}, so the search for {path} would be void"
+            raise SearchSpaceError(rule, place=space.where(path), hint=void[path].instead)
 
 
 def _check_meaning(space: SearchSpace, probe: Probe, recipe: Recipe, moved: Mapping[str, str]) -> None:
@@ -187,15 +184,10 @@ def _late_keys(space: SearchSpace, probe: Probe, recipe: Recipe, timeline: Timel
 
 def _constant(space: SearchSpace, task: Task, probe: Probe, recipe: Recipe) -> list[str]:
     """A warning where the scheduler would never change the rate."""
-    if recipe.scheduler is None or any(
-        path.startswith("scheduler_kwargs") for path in space.searched("scheduler_kwargs")
-    ):
+    if recipe.scheduler is None or space.searched("scheduler_kwargs"):
         return []
-    options, configs, steps = (
-        recipe.scheduler_kwargs,
-        recipe.scheduler_configs,
-        probe.steps_per_epoch(recipe.batch_size),
-    )
+    options, configs = recipe.scheduler_kwargs, recipe.scheduler_configs
+    steps = probe.steps_per_epoch(recipe.batch_size)
     try:
         reason = why_constant(recipe.scheduler, optimizer_over(task, recipe), options, configs, recipe.epochs, steps)
     except (ValueError, TypeError, ArithmeticError) as error:  # what a run of one epoch does not bring out
