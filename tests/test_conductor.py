@@ -309,8 +309,8 @@ def test_every_sampler_gives_the_same_table_in_parts(run, sampler: str, pruner: 
 
 
 def test_a_restarted_trial_is_pruned_where_it_would_have_been(run, monkeypatch) -> None:
-    """Successive halving notes its rungs on the trial; a restart must forget them (here: killed before the tell)."""
-    from tuner.conductor import Conductor
+    """Successive halving notes its rungs on the trial; a round that is not written leaves none."""
+    from tuner.recording import Recorder
 
     request = SearchRequest(
         "tiny.py", "pruned", device="cpu", overrides={"pruner": "asha", "trials": 12}, studies=Path("whole")
@@ -318,15 +318,15 @@ def test_a_restarted_trial_is_pruned_where_it_would_have_been(run, monkeypatch) 
     search(request, lambda event: None)
     whole = optuna.load_study(study_name="tiny-pruned", storage="sqlite:///whole/tiny-pruned.db").trials
     assert any(trial.state == TrialState.PRUNED for trial in whole)
-    tell, killed = Conductor._tell, set()
+    end, killed = Recorder.end, set()
 
-    def die_once(self: Conductor, flight: Any) -> None:
+    def die_once(self: Recorder, flight: Any) -> None:
         if flight.outcome[0] == TrialState.PRUNED and flight.number not in killed:
             killed.add(flight.number)
             raise KeyboardInterrupt
-        tell(self, flight)
+        end(self, flight)
 
-    monkeypatch.setattr(Conductor, "_tell", die_once)
+    monkeypatch.setattr(Recorder, "end", die_once)
     for _ in whole:
         with contextlib.suppress(KeyboardInterrupt):
             search(replace(request, studies=Path("studies")), lambda event: None)

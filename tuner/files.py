@@ -1,20 +1,45 @@
-"""Files in place at once or not at all."""
+"""Files in place at once or not at all, and there to stay."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, to write the file at; it takes the name `path` when the block ends well.
+
+    File and name are then durable: both survive a loss of power. After an exception nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield draft
+        _sync(draft)
+        draft.replace(path)
+        _sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file through a temporary one beside it, synced to disk before it takes the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with replacing(path) as draft:
+        draft.write_bytes(content)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    if path.is_dir():
+        if os.name == "nt":  # Windows opens no folder, and writes names through
+            return
+        handle = os.open(path, os.O_RDONLY)
+    else:
+        handle = os.open(path, os.O_RDWR)  # Windows syncs nothing that is open for reading
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        os.fsync(handle)
     finally:
-        draft.unlink(missing_ok=True)
+        os.close(handle)

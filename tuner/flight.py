@@ -19,20 +19,28 @@ class Body(Protocol):
 
     def epoch(self) -> list[EpochRecord]: ...
     def result(self) -> Result: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass
 class Flight:
-    """A trial in flight. `outcome` is set once it has ended: a state and the reason."""
+    """A trial in flight.
+
+    `records` are epochs trained that the study has not got yet, `recorded` those it has. `outcome` is set once the
+    trial has ended: a state and the reason. `retries` counts how often it was tried again after a failure.
+    """
 
     number: int
     trial_id: int
     params: Mapping[str, Any]
     body: Body
     recipe: Mapping[str, Any] | None = None
+    recorded: int = 0
     records: list[EpochRecord] = field(default_factory=list)
     outcome: tuple[TrialState, str] | None = None
-    trace: str = ""
+    failure: BaseException | None = None
+    retries: int = 0
     seconds: float = 0.0
 
     def row(self, record: EpochRecord) -> EpochRow:
@@ -58,3 +66,9 @@ class Unstarted:
 
     def result(self) -> Result:
         return Result(None, "", False, 0, 0, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass

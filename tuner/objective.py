@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,3 +109,10 @@ class ObjectiveRun:
     def result(self) -> Result:
         """How the trial ended."""
         return self._result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: what a function has done cannot be kept."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to load."""

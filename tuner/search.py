@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from tuner.score import score_of
 from tuner.search_space import SearchSpace, Target, build_space, find_target
 from tuner.search_space.yaml_file import read_yaml
 from tuner.signals import Interrupts
+from tuner.storage.batched import BatchedStorage
 from tuner.storage.connect import explained
-from tuner.storage.lock import owned
+from tuner.storage.lease import Lease
 from tuner.storage.studies import OpenStudy, Studies, check_unchanged, mark_ready, version_changes
 from tuner.tasks import Task, load_task, task_source
 from tuner.training.device import pick_device
@@ -110,8 +111,12 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
         queue = _queue(request, space)
         studies = Studies(request.studies)
         database = studies.database(name)
-        with explained(database), owned(studies.lock(name), name), interrupts.at_safe_points():
-            opened = _open(studies, name, prepared, request, queue, emit)
+        with explained(database), Lease(studies.lock(name), name) as lease, interrupts.at_safe_points():
+            storage = studies.storage(name)
+            with interrupts.at_once():  # it may have to watch for a while
+                lease.claim(storage.engine, lambda sentence: emit(Note(sentence, "warning")))
+            storage.fence = lease.renew
+            opened = _open(studies, name, storage, prepared, request, queue, emit)
             drop_drafts(opened.files)
             for warning in prepared.probe.warnings if prepared.probe else ():
                 emit(Note(warning, "warning"))
@@ -141,6 +146,7 @@ def _queue(request: SearchRequest, space: SearchSpace) -> list[tuple[dict[str, A
 def _open(
     studies: Studies,
     name: str,
+    storage: BatchedStorage,
     prepared: Prepared,
     request: SearchRequest,
     queue: list[tuple[dict[str, Any], str]],
@@ -149,15 +155,16 @@ def _open(
     """The study, made with its queue or resumed unchanged (contract C11)."""
     space, task_hash = prepared.space, source_hash(prepared.source)
     threads = torch.get_num_threads()
-    opened = studies.open(name, space, task_hash, threads)
+    opened = studies.open(name, space, task_hash, threads, storage)
     if not opened.existed:
-        for values, origin in queue:
-            enqueue(opened.study, space, values, origin)
+        with opened.storage.transaction():
+            for values, origin in queue:
+                enqueue(opened.study, space, values, origin)
+            opened.study.set_user_attr("target", request.target)
+            mark_ready(opened.study)
         if space.function is None and space.sampler != "grid":
             for path in space.default_values()[1]:
                 emit(Note(f"the default {path} is not in its searched range; trial 0 takes the nearest value"))
-        opened.study.set_user_attr("target", request.target)
-        mark_ready(opened.study)
         return opened
     for line in check_unchanged(opened.study, space, task_hash, threads, request.accept_changes):
         emit(Note(f"accepted change: {line}", "warning"))
@@ -202,11 +209,11 @@ def _bodies(prepared: Prepared, device: Any, interrupts: Interrupts) -> dict[str
         function = function_in(load_file(Path(space.task)), space.function, Path(space.task))
         return {"start_objective": lambda trial: ObjectiveRun(function, trial)}
     assert prepared.task is not None and prepared.probe is not None
-    trainer = Trainer(prepared.task, goal_of(space), prepared.probe.terms, device, interrupts.check)
+    trainer = Trainer(prepared.task, goal_of(space), prepared.probe.terms, device)
 
-    def start(proposal: Proposal) -> PlainRun:
+    def start(proposal: Proposal, between_steps: Callable[[], None]) -> PlainRun:
         with interrupts.at_once():
-            return trainer.start(proposal.recipe)
+            return trainer.start(proposal.recipe, between_steps)
 
     return {"start": start}
 

@@ -72,8 +72,8 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
         recipe, _ = space.recipe_for({})
         folder = request.out or _free_folder(request.studies, f"{space.name}-train")
         refuse_used(folder)
-        trainer = Trainer(task, goal_of(space), probe.terms, pick_device(request.device), interrupts.check)
-        run = trainer.start(recipe)
+        trainer = Trainer(task, goal_of(space), probe.terms, pick_device(request.device))
+        run = trainer.start(recipe, interrupts.check)
         recorder = recorder_of(request.record_preview, task, run)
         for warning in probe.warnings:
             emit(Note(warning, "warning"))

@@ -21,7 +21,7 @@ from tuner.proposing.proposal import Proposal, Proposer, check_enqueued, enqueue
 from tuner.search_space import SearchSpace, Target, build_space
 from tuner.search_space.file import SpaceFile
 from tuner.search_space.yaml_file import parse_yaml
-from tuner.storage.connect import connect, engine_of
+from tuner.storage.connect import connect
 from tuner.storage.studies import OpenStudy, Studies, mark_ready
 
 MIXED = """
@@ -79,7 +79,7 @@ def open_study(folder: Path, space: SearchSpace) -> OpenStudy:
 
 
 def close(opened: OpenStudy) -> None:
-    engine_of(opened.storage._backend).dispose()
+    opened.storage.engine.dispose()
 
 
 def proposer_of(opened: OpenStudy, space: SearchSpace) -> Proposer:
@@ -203,7 +203,7 @@ def crashes(folder: Path, space: SearchSpace) -> Iterator[tuple[int, Path]]:
         copy = folder.parent / f"{folder.name}-{write}"
         shutil.copytree(folder, copy)
         opened = open_study(copy, space)
-        kill_at(engine_of(opened.storage._backend), write)
+        kill_at(opened.storage.engine, write)
         try:
             proposer_of(opened, space).ask()
             died = False

@@ -1,9 +1,7 @@
-"""The database's settings, what is refused as a database, and the lock of one owner (contracts C7, C8)."""
+"""The database's settings, and what is refused as a database (contract C7)."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -17,8 +15,7 @@ from tuner.errors import StorageError
 from tuner.search_space import Target, build_space
 from tuner.search_space.file import SpaceFile
 from tuner.storage import connect as connecting
-from tuner.storage.connect import connect, engine_of, explained, url
-from tuner.storage.lock import is_owned, owned
+from tuner.storage.connect import connect, explained, url
 from tuner.storage.studies import Studies, mark_ready
 
 
@@ -38,7 +35,7 @@ def filled(path: Path, trials: int = 30) -> None:
     mark_ready(opened.study)
     for number in range(trials):
         opened.study.add_trial(optuna.trial.create_trial(value=float(number), user_attrs={"text": "x" * 500}))
-    engine_of(opened.storage._backend).dispose()
+    opened.storage.engine.dispose()
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -46,7 +43,7 @@ def test_write_ahead_log_and_normal_syncing_are_really_set(tmp_path, fresh):
     path = tmp_path / "deep" / "er" / "s.db"
     if not fresh:
         connect(path).engine.dispose()
-    engine = engine_of(connect(path))
+    engine = connect(path).engine
     for _ in range(2):
         with engine.connect() as connection:
             assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"
@@ -128,7 +125,7 @@ def test_a_busy_database_is_a_message(tmp_path, monkeypatch):
     opened.study.add_trial(optuna.trial.create_trial(value=1.0))
     assert len(opened.study.trials) == 2
     other.close()
-    engine_of(opened.storage._backend).dispose()
+    opened.storage.engine.dispose()
 
 
 def test_reading_goes_on_while_another_writes(tmp_path, monkeypatch):
@@ -139,7 +136,7 @@ def test_reading_goes_on_while_another_writes(tmp_path, monkeypatch):
     found = Studies(tmp_path).load("s")
     assert len(found.study.trials) == 3
     other.close()
-    engine_of(found.storage._backend).dispose()
+    found.storage.engine.dispose()
 
 
 def test_an_error_of_our_own_passes_through(tmp_path):
@@ -147,54 +144,6 @@ def test_an_error_of_our_own_passes_through(tmp_path):
         raise KeyError("mine")
     with pytest.raises(StorageError, match=r"disk is full"), explained(tmp_path / "s.db"):
         raise OSError(28, "No space left on device")
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from tuner.storage.lock import owned
-with owned(Path(sys.argv[1]), "digits-full"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_one_owner_until_it_is_gone_even_by_kill(tmp_path):
-    path = tmp_path / "studies" / ".digits-full.lock"
-    assert not is_owned(path)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert holder.stdout.readline() == "held\n"
-        assert is_owned(path)
-        with (
-            pytest.raises(StorageError, match=rf"digits-full.*pid {holder.pid}\b.*--study"),
-            owned(path, "digits-full"),
-        ):
-            pytest.fail("two owners")
-        assert is_owned(path)
-        os.kill(holder.pid, signal.SIGKILL)
-        holder.wait()
-        assert not is_owned(path)
-        with owned(path, "digits-full"):
-            assert is_owned(path)
-            assert str(os.getpid()) in path.read_text()
-        assert not is_owned(path)
-    finally:
-        holder.kill()
-        holder.wait()
-        holder.stdin.close()
-        holder.stdout.close()
-
-
-def test_a_lock_is_given_back_after_an_error(tmp_path):
-    path = tmp_path / ".s.lock"
-    with pytest.raises(KeyError), owned(path, "s"):
-        raise KeyError
-    with owned(path, "s"), owned(tmp_path / ".t.lock", "t"):
-        pass
-    assert not is_owned(path)
 
 
 MAKE = "import sys, pathlib; from tuner.storage.connect import connect; input(); connect(pathlib.Path(sys.argv[1]))"

@@ -19,7 +19,7 @@ from tuner.errors import StudyChangedError, StudyNotFoundError, TunerError, Usag
 from tuner.search_space import SearchSpace, Target, build_space
 from tuner.search_space.file import SpaceFile
 from tuner.search_space.yaml_file import parse_yaml
-from tuner.storage.connect import connect, engine_of
+from tuner.storage.connect import connect
 from tuner.storage.epochs import EpochRow, EpochRows
 from tuner.storage.studies import OpenStudy, Studies, check_unchanged, differences, mark_ready, version_changes
 
@@ -52,7 +52,7 @@ def make(folder: Path, name: str = "s", space: SearchSpace | None = None, task_h
 
 
 def close(opened: OpenStudy) -> None:
-    engine_of(opened.storage._backend).dispose()
+    opened.storage.engine.dispose()
 
 
 def test_a_study_is_made_once_and_then_opened(tmp_path):
@@ -97,7 +97,7 @@ def test_a_study_whose_making_was_cut_short_at_any_write_is_made_anew(tmp_path, 
 
     def dying(path: Path) -> optuna.storages.RDBStorage:
         storage = connect(path)
-        engines.append(engine_of(storage))
+        engines.append(storage.engine)
         kill_at(engines[-1], deaths)
         return storage
 
@@ -433,11 +433,11 @@ def test_epoch_rows_are_a_table_of_their_own(tmp_path):
     """Deleting the study's rows by Optuna leaves ours; ours never touch Optuna's tables."""
     opened = make(tmp_path)
     before = set(RDB_TABLES(opened))
-    EpochRows(engine_of(opened.storage._backend))
+    EpochRows(opened.storage)
     assert set(RDB_TABLES(opened)) == before
     assert "tuner_epochs" in before
     close(opened)
 
 
 def RDB_TABLES(opened: OpenStudy) -> list[str]:  # noqa: N802
-    return sqlalchemy.inspect(engine_of(opened.storage._backend)).get_table_names()
+    return sqlalchemy.inspect(opened.storage.engine).get_table_names()

@@ -55,8 +55,7 @@ class Proposer:
         self._all_cells: set[str] | None = None
         self._cells: Iterator[dict[str, Any]] | None = None
         for trial in study.get_trials(deepcopy=False):
-            unfinished = not trial.state.is_finished() and "values" not in trial.user_attrs
-            if "recipe" in trial.user_attrs and "duplicate_of" not in trial.user_attrs and not unfinished:
+            if "recipe" in trial.user_attrs and "duplicate_of" not in trial.user_attrs:
                 self._numbers.setdefault(_key(trial.user_attrs["recipe"]), trial.number)
 
     def exhausted(self, size: int | None) -> bool:
@@ -70,42 +69,43 @@ class Proposer:
     def _key_of(self, values: Mapping[str, Any]) -> str:
         return _key(self.space.recipe_for(values)[0].model_dump())
 
-    def ask(self, trial: FrozenTrial | None = None) -> Proposal | None:
-        """A proposal for a new trial, or again for `trial`, whose proposal a crash cut short.
+    def ask(self) -> Proposal | None:
+        """A proposal for a new trial, or None where there is nothing left to propose (a grid at its end).
 
-        None where there is nothing left to propose (a grid at its end).
+        It is written in several steps, so a transaction belongs around it.
         """
-        if trial is not None and "values" in trial.user_attrs:
-            return self._written(trial, trial.user_attrs["values"])
-        if self.space.sampler == "grid" and not self._is_queued(trial):
+        if self.space.sampler == "grid" and not self._queue():
             values = self._next_cell()
-            return None if values is None else self._written(trial or self._new_trial(), values)
-        trial = trial or self._new_trial()
+            return None if values is None else self._written(self._new_trial(), values)
+        trial = self._new_trial()
         try:
             return self._written(trial, *self._sample(trial))
         except ValueError as error:
-            if not self._is_queued(trial):
+            if not _is_queued(trial):
                 raise
             return Proposal(trial.number, trial._trial_id, {}, self.space.recipe, unfit=str(error))
 
     def again(self, trial: FrozenTrial) -> Proposal:
-        """The whole proposal that a trial was started with."""
+        """The whole proposal that a trial with a recipe was started with, be it by plain Optuna."""
         attrs = trial.user_attrs
+        values = {
+            entry.path: entry.decode(trial.params[entry.path])
+            for entry in self.space.parameters
+            if entry.path in trial.params
+        }
         recipe = parse_recipe(attrs["recipe"])
         return Proposal(
             trial.number,
             trial._trial_id,
-            attrs["values"],
+            attrs.get("values", values),
             recipe,
             attrs.get("infeasible"),
             attrs.get("duplicate_of"),
         )
 
-    def _is_queued(self, trial: FrozenTrial | None) -> bool:
-        """Whether a trial was queued with values of its own; for None, whether the next one is."""
-        if trial is not None:
-            return "fixed_params" in trial.system_attrs
-        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    def _queue(self) -> list[FrozenTrial]:
+        """Trials that were queued and not yet taken."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
 
     def _new_trial(self) -> FrozenTrial:
         """A new trial's row, RUNNING: the next in the queue, or one of its own."""
@@ -120,7 +120,7 @@ class Proposer:
             )
             draft = Draft(self.study, trial._trial_id)
             values = self.space.suggest(draft)
-            if self._key_of(values) not in self._numbers or self._is_queued(trial):
+            if self._key_of(values) not in self._numbers or _is_queued(trial):
                 break
         return values, draft
 
@@ -134,7 +134,7 @@ class Proposer:
         return None
 
     def _written(self, trial: FrozenTrial, values: Mapping[str, Any], sampled: Draft | None = None) -> Proposal:
-        """Write the proposal: its values first, so that a crash changes nothing of it, and the recipe last."""
+        """Write the proposal."""
         recipe, violated = self.space.recipe_for(values)
         key = _key(recipe.model_dump())
         earlier = self._numbers.get(key)
@@ -153,6 +153,11 @@ class Proposer:
         write(trial_id, "recipe", recipe.model_dump())
         self._numbers.setdefault(key, trial.number)
         return Proposal(trial.number, trial_id, dict(values), recipe, violated, None if violated else earlier)
+
+
+def _is_queued(trial: FrozenTrial) -> bool:
+    """Whether a trial was queued with values of its own."""
+    return "fixed_params" in trial.system_attrs
 
 
 def encoded(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:

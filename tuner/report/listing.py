@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner.errors import TunerError
-from tuner.storage.lock import is_owned
+from tuner.storage.file_lock import is_owned
 from tuner.storage.studies import Studies
 
 

@@ -122,6 +122,7 @@ def _space_of(target: Target, mode: Mode, places: Places) -> SearchSpace:
         pruner_kwargs=mode.pruner_kwargs,
         budget=_budget(mode, target, places),
         parallel=mode.parallel,
+        retries=mode.retries,
         study_seed=mode.study_seed,
         function=target.function,
         expect=None if file.expect is None else file.expect.model_dump(exclude_none=True),

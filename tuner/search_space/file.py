@@ -20,7 +20,10 @@ PRUNERS = ("none", "median", "percentile", "hyperband", "asha", "patient", "thre
 
 
 class Mode(Section):
-    """What one mode searches and how; `trials` and `time` are totals over all runs of the study."""
+    """What one mode searches and how; `trials` and `time` are totals over all runs of the study.
+
+    `parallel` trials are in flight at once; one that fails is tried again up to `retries` times.
+    """
 
     sampler: str = "tpe"
     sampler_kwargs: dict[str, Any] = {}
@@ -30,6 +33,7 @@ class Mode(Section):
     time: str | Annotated[float, Field(strict=True)] | None = None
     stop_without_improvement: Count | None = None
     parallel: Count = 1
+    retries: Annotated[int, Field(strict=True, ge=0)] = 0
     study_seed: Seed = 0
     recipe: dict[str, Any] = {}
     search: dict[str, Any] = {}

@@ -50,6 +50,7 @@ class SearchSpace:
     pruner_kwargs: Mapping[str, Any] = field(default_factory=dict)
     budget: Budget = Budget()
     parallel: int = 1
+    retries: int = 0
     study_seed: int = 0
     function: str | None = None
     expect: Mapping[str, Any] | None = None

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
 from sqlalchemy import event, exc
 
 from tuner.errors import StorageError
@@ -103,8 +102,3 @@ def _explanation(path: Path, error: BaseException) -> str:
     if isinstance(causes[-1], (exc.SQLAlchemyError, sqlite3.Error)):
         return f"{path}: the database gave an error: {causes[-1]}"
     return f"{path}: {error}"
-
-
-def engine_of(storage: optuna.storages.RDBStorage) -> sqlalchemy.Engine:
-    """The engine that Optuna's storage uses, for tables of our own in the same database."""
-    return storage.engine

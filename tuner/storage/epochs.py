@@ -9,6 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tuner.storage.batched import BatchedStorage
+
 metadata = sa.MetaData()
 
 epochs = sa.Table(
@@ -57,44 +59,25 @@ class EpochRow:
 class EpochRows:
     """The epoch rows of a study's database."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        with engine.begin() as connection:
+    def __init__(self, storage: BatchedStorage) -> None:
+        self._storage = storage
+        with storage.engine.begin() as connection:
             connection.execute(sa.schema.CreateTable(epochs, if_not_exists=True))
 
     def write(self, rows: Iterable[EpochRow]) -> None:
-        """Write rows in one transaction; a row that is there already is replaced."""
+        """Write rows, with the storage's transaction or in one of their own; one that is there is replaced."""
         values = [row.columns() for row in rows]
-        if not values:
-            return
-        with self._engine.begin() as connection:
-            connection.execute(sa.insert(epochs).prefix_with("OR REPLACE"), values)
+        if values:
+            self._storage.execute(sa.insert(epochs).prefix_with("OR REPLACE", dialect="sqlite"), values)
 
     def read(self, trial_ids: Collection[int] | None = None) -> list[dict[str, Any]]:
         """All rows of the database, or those of some trials by Optuna's id, by trial and epoch."""
         query = sa.select(epochs).order_by(epochs.c.trial_id, epochs.c.epoch)
         if trial_ids is not None:
             query = query.where(epochs.c.trial_id.in_(trial_ids))
-        with self._engine.connect() as connection:
+        with self._storage.engine.connect() as connection:
             found = [dict(row._mapping) for row in connection.execute(query)]
         return [{**row, "metrics": json.loads(row["metrics"])} for row in found]
-
-    def forget(self, trial_id: int, parameters: bool = False) -> None:
-        """Drop what an interrupted trial left behind, for it starts anew.
-
-        These are its epoch rows, the values it reported, and the rungs that successive halving noted on it; of
-        an objective function its `parameters` too, since they are drawn again from the same seed.
-        """
-        values = sa.table("trial_intermediate_values", sa.column("trial_id"))
-        drawn = sa.table("trial_params", sa.column("trial_id"))
-        notes = sa.table("trial_system_attributes", sa.column("trial_id"), sa.column("key"))
-        stale = notes.c.key.like("completed_rung_%") | notes.c.key.like("%:relative_params%")
-        with self._engine.begin() as connection:
-            connection.execute(sa.delete(epochs).where(epochs.c.trial_id == trial_id))
-            connection.execute(sa.delete(values).where(values.c.trial_id == trial_id))
-            connection.execute(sa.delete(notes).where(notes.c.trial_id == trial_id, stale))
-            if parameters:
-                connection.execute(sa.delete(drawn).where(drawn.c.trial_id == trial_id))
 
 
 def _finite(value: float | None) -> float | None:

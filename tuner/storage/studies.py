@@ -15,7 +15,8 @@ import optuna
 
 from tuner.errors import StudyChangedError, StudyNotFoundError, UsageError, did_you_mean, shorten
 from tuner.search_space.space import SearchSpace
-from tuner.storage.connect import connect, engine_of, explained
+from tuner.storage.batched import BatchedStorage
+from tuner.storage.connect import connect, explained
 from tuner.storage.epochs import EpochRows
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -27,7 +28,7 @@ class OpenStudy:
     """A study in use: Optuna's, its storage, our epoch rows, and the folder of its files."""
 
     study: optuna.Study
-    storage: optuna.storages.BaseStorage
+    storage: BatchedStorage
     epochs: EpochRows
     files: Path
     existed: bool
@@ -70,35 +71,41 @@ class Studies:
                 f"there is no study '{name}' in {self.folder}", hint=did_you_mean(path.stem, self.names())
             )
         with explained(path):
-            storage = connect(path)
-            epochs = EpochRows(engine_of(storage))
-            cached = optuna.storages.get_storage(storage)
+            storage = BatchedStorage(connect(path))
+            epochs = EpochRows(storage)
             found = optuna.study.get_all_study_names(storage)
             if not found:
                 raise StudyNotFoundError("the database holds no study", place=str(path))
             wanted = path.stem if path.stem in found else found[0]
-            study = optuna.load_study(study_name=wanted, storage=cached)
-            return OpenStudy(study, cached, epochs, path.parent / wanted, existed=True)
+            study = optuna.load_study(study_name=wanted, storage=storage)
+            return OpenStudy(study, storage, epochs, path.parent / wanted, existed=True)
 
-    def open(self, name: str, space: SearchSpace, task_hash: str, threads: int) -> OpenStudy:
-        """The study `name`, made for `space` if it is not there (or its making was cut short)."""
+    def storage(self, name: str) -> BatchedStorage:
+        """The storage of the study `name`, its database made if it is not there."""
         path = self.database(name)
         with explained(path):
-            raw = connect(path)
-            storage, epochs = optuna.storages.get_storage(raw), EpochRows(engine_of(raw))
-            for entry in storage.get_all_studies():
-                if entry.study_name == name and entry.user_attrs.get(_READY):
-                    study = optuna.load_study(study_name=name, storage=storage)
-                    return OpenStudy(study, storage, epochs, self.files(name), existed=True)
-                if entry.study_name == name:
-                    _refuse_foreign_study(entry, bool(storage.get_all_trials(entry._study_id, deepcopy=False)))
-                    optuna.delete_study(study_name=name, storage=storage)
-            study = optuna.create_study(
-                study_name=name, storage=storage, direction="maximize" if space.maximize else "minimize"
-            )
+            return BatchedStorage(connect(path))
+
+    def open(
+        self, name: str, space: SearchSpace, task_hash: str, threads: int, storage: BatchedStorage | None = None
+    ) -> OpenStudy:
+        """The study `name` in `storage`, made for `space` if it is not there (or its making was cut short)."""
+        storage = storage or self.storage(name)
+        epochs = EpochRows(storage)
+        for entry in storage.get_all_studies():
+            if entry.study_name == name and entry.user_attrs.get(_READY):
+                study = optuna.load_study(study_name=name, storage=storage)
+                return OpenStudy(study, storage, epochs, self.files(name), existed=True)
+            if entry.study_name == name:
+                _refuse_foreign_study(entry, bool(storage.get_all_trials(entry._study_id, deepcopy=False)))
+                optuna.delete_study(study_name=name, storage=storage)
+        study = optuna.create_study(
+            study_name=name, storage=storage, direction="maximize" if space.maximize else "minimize"
+        )
+        with storage.transaction():
             for key, value in knowledge(space, task_hash, threads).items():
                 study.set_user_attr(key, value)
-            return OpenStudy(study, storage, epochs, self.files(name), existed=False)
+        return OpenStudy(study, storage, epochs, self.files(name), existed=False)
 
 
 def _refuse_foreign_study(entry: Any, has_trials: bool) -> None:

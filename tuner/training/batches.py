@@ -1,4 +1,8 @@
-"""Batches of an epoch: their order is a function of (data_seed, epoch) alone."""
+"""Batches of an epoch: their order is a function of (data_seed, epoch) alone.
+
+So is all that is random in a batch a function of (data_seed, epoch, step), whether it draws from the generator that it
+is given or from global ones, in this process or in a worker: an epoch entered in its middle goes on as it would have.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from tuner.recipe import Recipe
 from tuner.seeds import seed_for
 from tuner.tasks.base import Batch, Samples, Source, Task, as_batch
+from tuner.training.randomness import CPU, seed_generators
 
 VALIDATION_FACTOR = 4
 """Validation batches are this many times larger: without gradients they need less memory."""
@@ -43,34 +48,58 @@ def training_batches(
     `properties` gives the task's properties at a step of the epoch, counted from 0.
     """
     order = epoch_order(len(source), recipe.data_seed, epoch)  # type: ignore[arg-type]
-    parts = list(torch.split(order, recipe.batch_size))[skip:]
+    parts = list(enumerate(torch.split(order, recipe.batch_size)))[skip:]
     if not isinstance(source, Samples):
-        yield from _loaded(source, [part.tolist() for part in parts], recipe.data, device)
+        yield from _loaded(source, parts, recipe, device, ("batch", recipe.data_seed, epoch))
         return
-    home = source.device
-    for step, part in enumerate(parts, start=skip):
+    draws = type(task).batch is not Task.batch
+    for step, part in parts:
+        if draws:
+            seed_generators(device, "batch", recipe.data_seed, epoch, step)
         generator = torch.Generator().manual_seed(seed_for("crops", recipe.data_seed, epoch, step))
-        yield task.batch(source, part.to(home), properties(step), generator).to(device)
+        yield task.batch(source, part.to(source.device), properties(step), generator).to(device)
 
 
 def validation_batches(source: Source, recipe: Recipe, device: torch.device) -> Iterator[Batch]:
-    """All samples in order, on `device`."""
+    """All samples in order, on `device`; what a torch Dataset draws is the same in every epoch."""
     count = len(source)  # type: ignore[arg-type]
-    parts = torch.split(torch.arange(count), VALIDATION_FACTOR * recipe.batch_size)
+    parts = list(enumerate(torch.split(torch.arange(count), VALIDATION_FACTOR * recipe.batch_size)))
     if not isinstance(source, Samples):
-        yield from _loaded(source, [part.tolist() for part in parts], recipe.data, device)
+        yield from _loaded(source, parts, recipe, device, ("validation batch", recipe.data_seed))
         return
-    for part in parts:
+    for _, part in parts:
         yield source.rows(part.to(source.device)).to(device)
 
 
-def _loaded(source: Any, parts: list[list[int]], options: Mapping[str, Any], device: torch.device) -> Iterator[Batch]:
-    """Batches of a torch Dataset through a DataLoader, `options['num_workers']` processes reading ahead."""
+def _loaded(
+    source: Dataset[Any],
+    parts: list[tuple[int, Tensor]],
+    recipe: Recipe,
+    device: torch.device,
+    seed: tuple[object, ...],
+) -> Iterator[Batch]:
+    """Batches of a torch Dataset through a DataLoader, `num_workers` processes of the recipe's data reading ahead."""
+    workers = int(recipe.data.get("num_workers", 0))
     loader = DataLoader(
-        source,
-        batch_sampler=parts,
-        num_workers=int(options.get("num_workers", 0)),
+        _Repeatable(source, CPU if workers else device, seed),
+        batch_sampler=[(step, part.tolist()) for step, part in parts],  # type: ignore[misc]
+        num_workers=workers,
         pin_memory=device.type == "cuda",
+        generator=torch.Generator().manual_seed(seed_for("workers", *seed)),
     )
     for items in loader:
         yield as_batch(items).to(device)
+
+
+class _Repeatable(Dataset[Any]):
+    """A Dataset asked for whole batches, by (step, indices); what it draws depends on `seed` and the step alone."""
+
+    def __init__(self, source: Dataset[Any], device: torch.device, seed: tuple[object, ...]) -> None:
+        self.source, self.device, self.seed = source, device, seed
+
+    def __getitems__(self, asked: tuple[int, list[int]]) -> list[Any]:
+        step, index = asked
+        seed_generators(self.device, *self.seed, step)
+        fetch = getattr(self.source, "__getitems__", None)
+        samples: list[Any] = fetch(index) if fetch else [self.source[i] for i in index]
+        return samples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,13 +18,14 @@ from tuner.optimizers.options import set_learning_rate, set_option
 from tuner.probe import build_model
 from tuner.recipe import Recipe, loss_weights, monitor_mode
 from tuner.schedules.stepper import Stepper
-from tuner.seeds import seed_for
 from tuner.tasks.base import Batch, Data, Task
 from tuner.training.batches import steps_per_epoch, training_batches, validation_batches
 from tuner.training.early_stopping import EarlyStopper
 from tuner.training.gradients import clip_gradients
+from tuner.training.randomness import seed_generators, undisturbed
 from tuner.training.run import EpochRecord, Goal, Result
 from tuner.training.series import Series, Trace
+from tuner.training.states import model_state, restore_model, restore_optimizer, snapshot
 from tuner.training.sums import Sums
 from tuner.training.weights import copy_of
 
@@ -48,8 +48,10 @@ class PlainRun:
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self.task, self.data, self.recipe, self.goal, self.device = task, data, recipe, goal, device
-        self.model = build_model(task, recipe).to(device)
-        self.state = {name: tensor.to(device) for name, tensor in task.state().items()}
+        with undisturbed(device):
+            seed_generators(device, "weights", recipe.seed)
+            self.model = build_model(task, recipe).to(device)
+            self.state = _on(device, task.state())
         self.optimizer = optimizers.build(
             recipe.optimizer, self.model, recipe.learning_rate, recipe.optimizer_kwargs, recipe.lr_multipliers
         )
@@ -110,7 +112,10 @@ class PlainRun:
         return self._step >= self.steps_per_epoch
 
     def step(self) -> None:
-        """Train on the next batch; the first step of an epoch draws its order."""
+        """Train on the next batch; the first step of an epoch draws its order.
+
+        Seeds the global generators, as everything random depends on the recipe's seeds, the epoch and the step alone.
+        """
         started = time.perf_counter()
         self._turn_knobs(self.steps_done)
         if self._batches is None:
@@ -129,8 +134,10 @@ class PlainRun:
     def _turn_knobs(self, step: int) -> None:
         """Fire the actions of a step and write its scheduled values where they are read."""
         for action in self.knobs.actions(step):
+            seed_generators(self.device, "action", self.recipe.data_seed, step, action)
             with torch.no_grad():
-                self.state = {**self.state, **self.task.on_action(action, self.model, self.state)}
+                changed = self.task.on_action(action, self.model, self.state)
+            self.state = self.state | _on(self.device, changed)  # copies, as a parameter itself would go on changing
         self._set_scheduled(step)
 
     def _set_scheduled(self, step: int) -> None:
@@ -153,8 +160,8 @@ class PlainRun:
     def _loss_and_gradients(self, batch: Batch) -> Tensor:
         """The closure that torch's optimizers call, some (LBFGS) several times a step: same dropout each time."""
         first = self._sums.steps == self._step
-        torch.manual_seed(seed_for("dropout", self.recipe.dropout_seed, self.epochs_done, self._step))
-        self.optimizer.zero_grad(set_to_none=True)
+        seed_generators(self.device, "dropout", self.recipe.dropout_seed, self.epochs_done, self._step)
+        self.model.zero_grad(set_to_none=True)
         output = self.task.forward(self.model, batch)
         terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
         loss = self._weighted(terms)
@@ -173,13 +180,17 @@ class PlainRun:
     def epoch(self) -> list[EpochRecord]:
         """Train to the end of the current epoch, validate, step the scheduler; gives one record.
 
-        Raises whatever `check_stop` raises, between two steps.
+        Raises whatever `check_stop` raises, between two steps. The global generators are left as they were.
         """
-        with torch.random.fork_rng(devices=[]):
+        with undisturbed(self.device):
             while not self.epoch_is_trained:
                 self.step()
                 self.check_stop()
+            return [self._finish_epoch()]
+
+    def _finish_epoch(self) -> EpochRecord:
         started = time.perf_counter()
+        self.model.zero_grad(set_to_none=True)  # other runs may need the memory before this one's next step
         self.series.flush()
         self.trace.flush()
         values = self._sums.averages("train", self.task) | self._validate()
@@ -196,13 +207,14 @@ class PlainRun:
         self.records.append(record)
         self._step, self._seconds, self._batches, self._sums = 0, 0.0, None, Sums()
         self._judge(record)
-        return [record]
+        return record
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         self.model.eval()
         sums = Sums()
-        for batch in validation_batches(self.data.validation, self.recipe, self.device):
+        for number, batch in enumerate(validation_batches(self.data.validation, self.recipe, self.device)):
+            seed_generators(self.device, "validation", self.recipe.dropout_seed, number)
             output = self.task.predict(self.model, batch.inputs)
             terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
             sums.add(len(batch), self._weighted(terms), terms, self.task.metrics(output, batch), None)
@@ -269,51 +281,52 @@ class PlainRun:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on exactly from here; orders, crops and dropout follow from the seeds."""
-        return {
-            "model": copy_of(self.model),
-            "state": {name: tensor.clone() for name, tensor in self.state.items()},
-            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+        """All that is needed to go on exactly from here, on the CPU; what is random follows from the recipe's seeds.
+
+        Shares no memory with the run.
+        """
+        state = {name: getattr(self, name) for name in _PLAIN}
+        return state | {
+            "model": model_state(self.model),
+            "optimizer": snapshot(self.optimizer.state_dict()),
             "stepper": None if self.stepper is None else self.stepper.state_dict(),
             "stopper": None if self.stopper is None else asdict(self.stopper),
             "series": self.series.array(),
             "trace": self.trace.arrays(),
-            "sums": self._sums.state(),
+            "sums": snapshot(self._sums.state()),
             "records": [asdict(record) for record in self.records],
-            "kept": self.kept,
-            "counters": {
-                "step": self._step,
-                "seconds": self._seconds,
-                "rate": self._rate,
-                "best": self.best,
-                "kept_epoch": self.kept_epoch,
-                "done": self.done,
-                "diverged": self.diverged,
-                "reason": self.reason,
-            },
+            "state": snapshot(self.state),
+            "kept": snapshot(self.kept),
+            "weights": dict(self.weights),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict()` of the same recipe."""
-        self.model.load_state_dict(state["model"])
-        self.state = {name: tensor.to(self.device) for name, tensor in state["state"].items()}
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch would share its tensors
+        """Go on from a `state_dict()` of the same recipe, on this run's device, wherever it was taken."""
+        restore_model(self.model, state["model"], self.device)
+        restore_optimizer(self.optimizer, state["optimizer"])
         if self.stepper is not None:
             self.stepper.load_state_dict(state["stepper"])
         if self.stopper is not None:
             self.stopper = EarlyStopper(**state["stopper"])
         self.series.restore(state["series"])
         self.trace.restore(state["trace"])
-        self._sums = Sums.restore(state["sums"])
+        self._sums = Sums.restore(state["sums"], self.device)
         self.records = [EpochRecord(**record) for record in state["records"]]
-        self.kept = state["kept"]
-        counters = state["counters"]
-        self._step, self._seconds, self._rate = counters["step"], counters["seconds"], counters["rate"]
-        self.best, self.kept_epoch = counters["best"], counters["kept_epoch"]
-        self.done, self.diverged, self.reason = counters["done"], counters["diverged"], counters["reason"]
+        self.state = _on(self.device, state["state"])
+        self.kept = None if state["kept"] is None else _on(self.device, state["kept"])
+        self.weights = dict(state["weights"])
+        for name in _PLAIN:
+            setattr(self, name, state[name])
         self._batches = None
-        if self._step:  # validation weighs the loss as the last step did; actions have left their traces in the state
-            self._set_scheduled(self.steps_done - 1)
+
+
+_PLAIN = ("_step", "_seconds", "_rate", "best", "kept_epoch", "done", "diverged", "reason", "clip")
+"""What a run holds beside these in plain values, by attribute."""
+
+
+def _on(device: torch.device, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of tensors on `device`."""
+    return {name: tensor.detach().to(device, copy=True) for name, tensor in tensors.items()}
 
 
 def _recorded(record: EpochRecord, name: str) -> float:

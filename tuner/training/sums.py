@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.tasks.base import Mean, Task
+from tuner.tasks.base import Mean, Task, mapped
 
 
 class Sums:
@@ -48,26 +48,19 @@ class Sums:
         found = {name: float(total) / max(1, self.samples) for name, total in self.losses.items()}
         means = {name: (total, int(number)) for name, (total, number) in self.means.items()}
         found |= {name: float(total) / number for name, (total, number) in means.items() if number}
-        return {f"{part}_{name}": value for name, value in {**found, **task.derived(found)}.items()}
+        return {f"{part}_{name}": float(value) for name, value in {**found, **task.derived(found)}.items()}
 
     def mean_norm(self) -> float:
         """The gradient norm, averaged over steps."""
         return 0.0 if self.norm is None else float(self.norm) / max(1, self.steps)
 
     def state(self) -> dict[str, Any]:
-        """The sums as plain values and tensors."""
-        return {
-            "steps": self.steps,
-            "samples": self.samples,
-            "losses": dict(self.losses),
-            "means": dict(self.means),
-            "norm": self.norm,
-        }
+        """The sums as plain values and tensors, which are the sums' own."""
+        return dict(vars(self))
 
     @classmethod
-    def restore(cls, state: Mapping[str, Any]) -> Sums:
-        """The sums of an earlier `state()`."""
+    def restore(cls, state: Mapping[str, Any], device: torch.device) -> Sums:
+        """The sums of an earlier `state()`, on `device`."""
         sums = cls()
-        sums.steps, sums.samples, sums.norm = state["steps"], state["samples"], state["norm"]
-        sums.losses, sums.means = dict(state["losses"]), dict(state["means"])
+        vars(sums).update(mapped(lambda tensor: tensor.to(device), dict(state)))
         return sums

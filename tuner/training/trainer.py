@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 
@@ -29,14 +30,13 @@ class Trainer:
         goal: Goal,
         terms: tuple[str, ...],
         device: torch.device,
-        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self.task, self.goal, self.terms, self.device, self.check_stop = task, goal, terms, device, check_stop
+        self.task, self.goal, self.terms, self.device = task, goal, terms, device
         self._data: dict[str, Data] = {}
 
-    def start(self, recipe: Recipe) -> PlainRun:
-        """A run of `recipe` before its first step."""
-        return PlainRun(self.task, self.data(recipe), recipe, self.goal, self.terms, self.device, self.check_stop)
+    def start(self, recipe: Recipe, between_steps: Callable[[], None] = lambda: None) -> PlainRun:
+        """A run of `recipe` before its first step; `between_steps` is called after each, and may raise to end it."""
+        return PlainRun(self.task, self.data(recipe), recipe, self.goal, self.terms, self.device, between_steps)
 
     def data(self, recipe: Recipe) -> Data:
         """The data that `recipe` trains on."""
@@ -53,6 +53,13 @@ def train(run: PlainRun, callbacks: tuple[Callback, ...] = ()) -> Result:
             for callback in callbacks:
                 callback(record)
     return run.result()
+
+
+def free_memory() -> None:
+    """Give memory that nothing refers to any more back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

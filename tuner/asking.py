@@ -1,0 +1,121 @@
+"""Asker: fills the free places with trials, or says why there are no more (contracts C2 and C3)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.trial import TrialState
+
+from tuner.flight import Flight, Unstarted
+from tuner.proposing.proposal import COUNTABLE_COMBINATIONS, Proposal, Proposer
+from tuner.proposing.samplers import build_sampler
+from tuner.recording import Recorder
+from tuner.search_space.space import SearchSpace
+from tuner.signals import Interrupts
+
+FRUITLESS_IN_A_ROW = 1_000
+"""So many infeasible proposals, or so many duplicates, one behind the other, end a study."""
+
+
+@dataclass
+class Asked:
+    """What came of asking: proposals to train (for an objective function, trials), and why there are no more.
+
+    `reason` ends the study when all trials in flight have; `stop` ends it at once.
+    """
+
+    proposals: list[Proposal] = field(default_factory=list)
+    trials: list[optuna.Trial] = field(default_factory=list)
+    reason: str = ""
+    stop: str = ""
+
+
+class Asker:
+    """Asks for trials of one study. What it remembers follows from the study's records, and `reread` takes it there."""
+
+    def __init__(
+        self, recorder: Recorder, space: SearchSpace, interrupts: Interrupts, seconds_used: Callable[[], float]
+    ) -> None:
+        self.recorder, self.space, self.interrupts, self.seconds_used = recorder, space, interrupts, seconds_used
+        self.study, self.storage = recorder.study, recorder.storage
+        self.size = None if space.function is not None else space.size(COUNTABLE_COMBINATIONS)
+        self.reread()
+
+    def reread(self) -> None:
+        """Begin again from the study's records."""
+        self.proposer = Proposer(self.study, self.storage, self.space)
+        self.infeasible_in_a_row = at_the_end(self.study, "infeasible")
+        self.duplicates_in_a_row = at_the_end(self.study, "duplicate_of")
+
+    def fill(self, in_flight: int) -> Asked:
+        """Ask until `parallel` trials are in flight; to be called within a transaction."""
+        asked = Asked()
+        while in_flight + len(asked.proposals) + len(asked.trials) < self.space.parallel:
+            self.interrupts.check()
+            asked.reason = self._finished(in_flight + len(asked.proposals))
+            if asked.reason or asked.stop:
+                break
+            if self.space.function is not None:
+                asked.trials.append(self.study.ask())
+                continue
+            proposal = self.proposer.ask()
+            if proposal is None:
+                asked.reason = self._all_tried()
+                break
+            self._sort(proposal, asked)
+        return asked
+
+    def _finished(self, in_flight: int) -> str:
+        """Why no more trials are asked for, or "" if there is room."""
+        budget, score = self.space.budget, self.recorder.score
+        if budget.trials is not None and score.counted + in_flight >= budget.trials:
+            return f"{score.counted + in_flight} of {budget.trials} trials are done"
+        if budget.seconds is not None and self.seconds_used() >= budget.seconds:
+            return f"the time of {budget.seconds:g} s is used up"
+        if budget.stop_without_improvement and score.since_best >= budget.stop_without_improvement:
+            return f"{score.since_best} trials brought no improvement"
+        if self.proposer.exhausted(self.size):
+            return self._all_tried()
+        if self.duplicates_in_a_row >= FRUITLESS_IN_A_ROW:
+            return f"the sampler proposed nothing new {self.duplicates_in_a_row} times in a row"
+        return ""
+
+    def _all_tried(self) -> str:
+        number = "" if self.size is None else f" one of the {self.size:,}"
+        return f"every{number} combination{'' if self.size is None else 's'} is tried"
+
+    def _sort(self, proposal: Proposal, asked: Asked) -> None:
+        """Take a proposal to train; one that is infeasible, a duplicate or unfit is recorded instead."""
+        if proposal.unfit:
+            flight = Flight(proposal.number, proposal.trial_id, {}, Unstarted())
+            flight.outcome = (TrialState.FAIL, f"the queued values do not fit the search space: {proposal.unfit}")
+            self.recorder.end(flight)
+        elif proposal.infeasible:
+            self.recorder.infeasible(proposal)
+            self.infeasible_in_a_row += 1
+            if self.infeasible_in_a_row >= FRUITLESS_IN_A_ROW:
+                asked.stop = (
+                    f"{self.infeasible_in_a_row:,} proposals in a row broke a constraint, the last one "
+                    f"'{proposal.infeasible}': loosen it, or narrow the ranges"
+                )
+        elif proposal.duplicate_of is not None:
+            self.infeasible_in_a_row = 0
+            self.duplicates_in_a_row += 1
+            self.recorder.duplicate(proposal.trial_id, proposal.duplicate_of)
+        else:
+            self.infeasible_in_a_row = self.duplicates_in_a_row = 0
+            asked.proposals.append(proposal)
+
+    def seed_sampler(self, number: int) -> None:
+        """Give the study the sampler of trial `number`, which an objective function draws from as it runs."""
+        space = self.space
+        self.study.sampler = build_sampler(space.sampler, space.sampler_kwargs, space.study_seed, number)
+
+
+def at_the_end(study: optuna.Study, attribute: str) -> int:
+    """How many of a study's last proposals have a user attribute, one behind the other."""
+    trials = reversed(study.get_trials(deepcopy=False))
+    return sum(1 for _ in itertools.takewhile(lambda trial: attribute in trial.user_attrs, trials))

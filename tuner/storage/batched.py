@@ -1,0 +1,354 @@
+"""Optuna's storage with a memory and with transactions: what a round brings is written at once or not at all."""
+
+from __future__ import annotations
+
+import copy
+import re
+import threading
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from tuner.storage import bulk, by_orm
+from tuner.storage.bulk import NewTrial, Writes
+from tuner.storage.mirror import Mirror, apart, as_stored
+
+Fence = Callable[[sa.Connection], None]
+"""Called first in every transaction; may raise to forbid it."""
+
+
+class BatchedStorage(BaseStorage):
+    """Optuna's `RDBStorage`, read from memory where memory is known to be right, and written in transactions.
+
+        with storage.transaction():
+            ...  # any number of calls, also Optuna's own: `study.ask`, `trial.report`, `study.tell`
+
+    A transaction sees the database as it was when it first looked, and its own writes; they reach the database when
+    it ends, all or none, and none where an exception leaves the block. It raises `bulk.ConflictError` at its end where
+    another process added or took a trial in between; then it is to be made again. Trials that a transaction created,
+    took from the queue or adopted are held in memory and not read again, since only their owner changes them.
+    Without a transaction every call goes to the database by itself, as Optuna's does.
+    """
+
+    def __init__(self, backend: RDBStorage) -> None:
+        self.backend = backend
+        self.fence: Fence | None = None
+        self._bulk = backend.get_current_version() in bulk.REVISIONS
+        self._lock = threading.RLock()
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._names: dict[int, str] = {}
+        self._directions: dict[int, list[StudyDirection]] = {}
+        self._mirrors: dict[int, Mirror] = {}
+        self._writes: Writes | None = None
+        self._seen: set[int] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"backend": self.backend}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["backend"])  # type: ignore[misc]
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine of the database, for tables of our own."""
+        return self.backend.engine
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A block whose writes are written together; one within another is part of it."""
+        with self._lock:
+            if self._writes is not None:
+                yield
+                return
+            self._writes, self._seen = Writes(), set()
+            try:
+                yield
+                self._commit(self._writes)
+            except BaseException:
+                self._forget_all()
+                raise
+            self._writes = None
+
+    def _commit(self, writes: Writes) -> None:
+        if writes == Writes(newest_id=writes.newest_id):
+            return
+        with self.engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                # A plain BEGIN would take the write lock at the first write only, when it may be too late for it.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            if self.fence is not None:
+                self.fence(connection)
+            if self._bulk:
+                bulk.write(connection, writes)
+            else:
+                by_orm.write(self.backend, connection, writes)
+            connection.commit()
+
+    def execute(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
+        """Execute a statement of our own tables, with the transaction's other writes or by itself."""
+        with self.transaction():
+            assert self._writes is not None
+            self._writes.statements.append((statement, rows))
+
+    def adopt(self, study_id: int) -> list[FrozenTrial]:
+        """The RUNNING trials of a study, which from now on only this process changes."""
+        with self._lock:
+            mirror = self._mirror(study_id)
+            running = mirror.select((TrialState.RUNNING,))
+            mirror.own.update(trial._trial_id for trial in running)
+            return running
+
+    def forget(self, trial_id: int, parameters: bool = True) -> None:
+        """Drop the reports of an unfinished trial, what pruners noted, and its `parameters`, for it runs anew."""
+        with self.transaction():
+            assert self._writes is not None
+            trial, mirror = self._open_trial(trial_id)
+            noted = re.compile("completed_rung_|.*:relative_params")
+            kept = {key: value for key, value in trial.system_attrs.items() if not noted.match(key)}
+            mirror.change(trial_id, intermediate_values={}, system_attrs=kept)
+            if parameters:
+                mirror.change(trial_id, params={}, distributions={})
+            self._writes.statements.extend((statement, []) for statement in bulk.forgetting(trial_id, parameters))
+
+    def _mirror(self, study_id: int) -> Mirror:
+        """The study's trials, as the database has them now; within a transaction, when it first looked."""
+        if self._writes is not None and study_id in self._seen:
+            return self._mirrors[study_id]
+        mirror = self._mirrors.get(study_id)
+        if mirror is None or not self._bulk:
+            own = set() if mirror is None else mirror.own
+            mirror = self._mirrors[study_id] = Mirror()
+            mirror.own = own
+            mirror.put(self.backend.get_all_trials(study_id, deepcopy=False))
+        else:
+            with self.engine.connect() as connection:
+                newer = bulk.newer_ids(connection, study_id, mirror.newest_id)
+            mirror.put(self.backend.get_trial(trial_id) for trial_id in [*mirror.stale(), *newer])
+        self._seen.add(study_id)
+        return mirror
+
+    def _study_of(self, trial_id: int) -> int:
+        """The study of a trial; `KeyError` for an unknown one."""
+        for study_id, mirror in self._mirrors.items():
+            if trial_id in mirror.numbers:
+                return study_id
+        self.backend.get_trial(trial_id)
+        for study in self.backend.get_all_studies():
+            if trial_id in self._mirror(study._study_id).numbers:
+                return study._study_id
+        raise KeyError(trial_id)
+
+    def _open_trial(self, trial_id: int) -> tuple[FrozenTrial, Mirror]:
+        """A trial that may be written to, within a transaction, and its mirror."""
+        mirror = self._mirror(self._study_of(trial_id))
+        trial = mirror.get(trial_id)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        return trial, mirror
+
+    def _disown(self, trial_id: int) -> None:
+        """A trial was written outside transactions: what memory has of it is stale."""
+        with self._lock:
+            for mirror in self._mirrors.values():
+                mirror.own.discard(trial_id)
+
+    # Studies.
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        return self.backend.create_new_study(directions, study_name)
+
+    def delete_study(self, study_id: int) -> None:
+        with self._lock:
+            self.backend.delete_study(study_id)
+            for known in (self._mirrors, self._names, self._directions):
+                known.pop(study_id, None)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return self.backend.get_study_id_from_name(study_name)
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        if study_id not in self._names:
+            self._names[study_id] = self.backend.get_study_name_from_id(study_id)
+        return self._names[study_id]
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        if study_id not in self._directions:
+            self._directions[study_id] = self.backend.get_study_directions(study_id)
+        return list(self._directions[study_id])
+
+    def get_all_studies(self) -> list[Any]:
+        return self.backend.get_all_studies()
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        if self._writes is None:
+            self.backend.set_study_user_attr(study_id, key, value)
+            return
+        self.get_study_name_from_id(study_id)  # raises KeyError for an unknown study
+        self._writes.study_user_attributes[study_id, key] = value
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        if self._writes is None:
+            self.backend.set_study_system_attr(study_id, key, value)
+            return
+        self.get_study_name_from_id(study_id)  # raises KeyError for an unknown study
+        self._writes.study_system_attributes[study_id, key] = value
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        found = self.backend.get_study_user_attrs(study_id)
+        written = {} if self._writes is None else self._writes.study_user_attributes
+        return found | {key: as_stored(value) for (study, key), value in written.items() if study == study_id}
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        found = self.backend.get_study_system_attrs(study_id)
+        written = {} if self._writes is None else self._writes.study_system_attributes
+        return found | {key: as_stored(value) for (study, key), value in written.items() if study == study_id}
+
+    # Trials, written.
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        if self._writes is None:
+            return self.backend.create_new_trial(study_id, template_trial)
+        mirror, writes = self._mirror(study_id), self._writes
+        if not writes.trials:
+            with self.engine.connect() as connection:
+                writes.newest_id = bulk.newest_id(connection)
+        trial_id, number = writes.newest_id + 1 + len(writes.trials), len(mirror.trials)
+        trial = FrozenTrial(
+            number=number,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=datetime.now(),
+            datetime_complete=None,
+            params={},
+            distributions={},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+            trial_id=trial_id,
+        )
+        if template_trial is not None:
+            trial.datetime_start = template_trial.datetime_start
+            trial.state = TrialState.WAITING if template_trial.state == TrialState.WAITING else TrialState.RUNNING
+        writes.trials.append(NewTrial(trial_id, study_id, number, trial.state, trial.datetime_start))
+        mirror.put([trial])
+        mirror.own.add(trial_id)
+        if template_trial is not None:
+            self._fill(trial_id, template_trial)
+        return trial_id
+
+    def _fill(self, trial_id: int, template: FrozenTrial) -> None:
+        """Give a new trial all that its template has."""
+        for name, distribution in template.distributions.items():
+            self.set_trial_param(trial_id, name, distribution.to_internal_repr(template.params[name]), distribution)
+        for key, value in template.user_attrs.items():
+            self.set_trial_user_attr(trial_id, key, value)
+        for key, value in template.system_attrs.items():
+            self.set_trial_system_attr(trial_id, key, value)
+        for step, report in template.intermediate_values.items():
+            self.set_trial_intermediate_value(trial_id, step, report)
+        if template.state.is_finished():
+            self._end(trial_id, template.state, template.values, template.datetime_complete or datetime.now())
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        if self._writes is None:
+            self._disown(trial_id)
+            self.backend.set_trial_param(trial_id, param_name, param_value_internal, distribution)
+            return
+        trial, mirror = self._open_trial(trial_id)
+        mirror.check_distribution(param_name, distribution)
+        value = distribution.to_external_repr(param_value_internal)
+        mirror.change(
+            trial_id,
+            params={**trial.params, param_name: value},
+            distributions={**trial.distributions, param_name: distribution},
+        )
+        self._writes.parameters[trial_id, param_name] = (param_value_internal, distribution)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        if self._writes is None:
+            self._disown(trial_id)
+            return self.backend.set_trial_state_values(trial_id, state, values)
+        trial, mirror = self._open_trial(trial_id)
+        now = datetime.now()
+        if state.is_finished():
+            self._end(trial_id, state, values, now)
+        elif state == TrialState.RUNNING:
+            if trial.state != TrialState.WAITING:
+                return False
+            mirror.change(trial_id, state=state, datetime_start=now)
+            mirror.own.add(trial_id)
+            self._writes.claims[trial_id] = now
+        return True
+
+    def _end(self, trial_id: int, state: TrialState, values: Sequence[float] | None, time: datetime) -> None:
+        assert self._writes is not None
+        _, mirror = self._open_trial(trial_id)
+        mirror.change(trial_id, state=state, values=values, datetime_complete=time)
+        self._writes.ends[trial_id] = (state, values, time)
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        if self._writes is None:
+            self._disown(trial_id)
+            self.backend.set_trial_intermediate_value(trial_id, step, intermediate_value)
+            return
+        trial, mirror = self._open_trial(trial_id)
+        mirror.change(trial_id, intermediate_values={**trial.intermediate_values, step: float(intermediate_value)})
+        self._writes.reports[trial_id, step] = float(intermediate_value)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        if self._writes is None:
+            self._disown(trial_id)
+            self.backend.set_trial_user_attr(trial_id, key, value)
+            return
+        trial, mirror = self._open_trial(trial_id)
+        mirror.change(trial_id, user_attrs={**trial.user_attrs, key: as_stored(value)})
+        self._writes.user_attributes[trial_id, key] = value
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        if self._writes is None:
+            self._disown(trial_id)
+            self.backend.set_trial_system_attr(trial_id, key, value)
+            return
+        trial, mirror = self._open_trial(trial_id)
+        mirror.change(trial_id, system_attrs={**trial.system_attrs, key: as_stored(value)})
+        self._writes.system_attributes[trial_id, key] = value
+
+    # Trials, read.
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        with self._lock:
+            if self._writes is not None:
+                return apart(self._mirror(self._study_of(trial_id)).get(trial_id))
+            for mirror in self._mirrors.values():
+                if trial_id in mirror.numbers:
+                    known = mirror.get(trial_id)
+                    if known.state.is_finished() or trial_id in mirror.own:
+                        return apart(known)
+            return self.backend.get_trial(trial_id)
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        with self._lock:
+            trials = self._mirror(study_id).trials
+            if not 0 <= trial_number < len(trials):
+                raise KeyError(f"no trial of number {trial_number} in the study of id {study_id}")
+            return trials[trial_number]._trial_id
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        with self._lock:
+            found = self._mirror(study_id).select(states)
+        return copy.deepcopy(found) if deepcopy else found
+
+    def remove_session(self) -> None:
+        self.backend.remove_session()

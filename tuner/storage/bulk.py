@@ -1,0 +1,179 @@
+"""Many writes at once into Optuna's own tables: the one file with SQL of ours against them.
+
+It holds for the schema revisions in `REVISIONS`; with any other, `by_orm.py` writes the same through Optuna's methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from json import dumps
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy.dialects import postgresql, sqlite
+
+REVISIONS = ("v3.2.0.a",)
+"""Optuna's schema revisions (alembic) whose tables are the ones written here."""
+
+TRIALS = models.TrialModel.__table__
+PARAMETERS = models.TrialParamModel.__table__
+REPORTS = models.TrialIntermediateValueModel.__table__
+VALUES = models.TrialValueModel.__table__
+USER_ATTRIBUTES = models.TrialUserAttributeModel.__table__
+SYSTEM_ATTRIBUTES = models.TrialSystemAttributeModel.__table__
+STUDY_USER_ATTRIBUTES = models.StudyUserAttributeModel.__table__
+STUDY_SYSTEM_ATTRIBUTES = models.StudySystemAttributeModel.__table__
+
+
+class ConflictError(Exception):
+    """Another process added or took a trial in between: the transaction has to be made again."""
+
+
+@dataclass(frozen=True)
+class NewTrial:
+    """A trial's row; the rest of it stands in the other lists."""
+
+    trial_id: int
+    study_id: int
+    number: int
+    state: TrialState
+    started: datetime | None
+
+
+@dataclass
+class Writes:
+    """What a transaction writes, by kind. Where a thing is set twice, the last one holds."""
+
+    newest_id: int = -1
+    trials: list[NewTrial] = field(default_factory=list)
+    claims: dict[int, datetime] = field(default_factory=dict)
+    parameters: dict[tuple[int, str], tuple[float, BaseDistribution]] = field(default_factory=dict)
+    reports: dict[tuple[int, int], float] = field(default_factory=dict)
+    user_attributes: dict[tuple[int, str], Any] = field(default_factory=dict)
+    system_attributes: dict[tuple[int, str], Any] = field(default_factory=dict)
+    study_user_attributes: dict[tuple[int, str], Any] = field(default_factory=dict)
+    study_system_attributes: dict[tuple[int, str], Any] = field(default_factory=dict)
+    ends: dict[int, tuple[TrialState, Sequence[float] | None, datetime]] = field(default_factory=dict)
+    statements: list[tuple[sa.Executable, list[dict[str, Any]]]] = field(default_factory=list)
+
+
+def newest_id(connection: sa.Connection) -> int:
+    """The largest trial id of the database; 0 where there is none."""
+    return int(connection.execute(sa.select(sa.func.max(TRIALS.c.trial_id))).scalar() or 0)
+
+
+def newer_ids(connection: sa.Connection, study_id: int, than: int) -> list[int]:
+    """Ids of a study's trials that are larger than `than`, in order."""
+    query = sa.select(TRIALS.c.trial_id).where(TRIALS.c.study_id == study_id, TRIALS.c.trial_id > than)
+    return [int(row[0]) for row in connection.execute(query.order_by(TRIALS.c.trial_id))]
+
+
+def write(connection: sa.Connection, writes: Writes) -> None:
+    """Write everything; `ConflictError` where another process was there first. The caller commits."""
+    if writes.trials:
+        _refuse_newer(connection, writes)
+        connection.execute(sa.insert(TRIALS), [_row(trial) for trial in writes.trials])
+    for trial_id, time in writes.claims.items():
+        _claim(connection, trial_id, time)
+    if writes.parameters:
+        rows = [
+            {"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": _json(distribution)}
+            for (trial_id, name), (value, distribution) in writes.parameters.items()
+        ]
+        connection.execute(sa.insert(PARAMETERS), rows)
+    _upsert(connection, REPORTS, ("trial_id", "step"), map(_report, *_columns(writes.reports)))
+    for table, owner, attributes in (
+        (USER_ATTRIBUTES, "trial_id", writes.user_attributes),
+        (SYSTEM_ATTRIBUTES, "trial_id", writes.system_attributes),
+        (STUDY_USER_ATTRIBUTES, "study_id", writes.study_user_attributes),
+        (STUDY_SYSTEM_ATTRIBUTES, "study_id", writes.study_system_attributes),
+    ):
+        rows = [{owner: key[0], "key": key[1], "value_json": dumps(value)} for key, value in attributes.items()]
+        _upsert(connection, table, (owner, "key"), rows)
+    _end(connection, writes)
+    for statement, rows in writes.statements:
+        connection.execute(statement, rows or None)
+
+
+def forgetting(trial_id: int, parameters: bool) -> list[sa.Executable]:
+    """Statements that drop a trial's reports, what pruners noted on it and, if wanted, its parameters."""
+    key = SYSTEM_ATTRIBUTES.c.key
+    stale = key.like("completed_rung_%") | key.like("%:relative_params%")
+    statements: list[sa.Executable] = [
+        sa.delete(REPORTS).where(REPORTS.c.trial_id == trial_id),
+        sa.delete(SYSTEM_ATTRIBUTES).where(SYSTEM_ATTRIBUTES.c.trial_id == trial_id, stale),
+    ]
+    return statements + [sa.delete(PARAMETERS).where(PARAMETERS.c.trial_id == trial_id)] * parameters
+
+
+def _refuse_newer(connection: sa.Connection, writes: Writes) -> None:
+    if newest_id(connection) != writes.newest_id:
+        raise ConflictError("another process added a trial")
+
+
+def _row(trial: NewTrial) -> dict[str, Any]:
+    return {
+        "trial_id": trial.trial_id,
+        "study_id": trial.study_id,
+        "number": trial.number,
+        "state": trial.state,
+        "datetime_start": _utc(trial.started),
+    }
+
+
+def _claim(connection: sa.Connection, trial_id: int, time: datetime) -> None:
+    waiting = (TRIALS.c.trial_id == trial_id) & (TRIALS.c.state == TrialState.WAITING)
+    values = {"state": TrialState.RUNNING, "datetime_start": _utc(time)}
+    if connection.execute(sa.update(TRIALS).where(waiting).values(**values)).rowcount != 1:
+        raise ConflictError("another process took a waiting trial")
+
+
+def _end(connection: sa.Connection, writes: Writes) -> None:
+    """The values and states of trials that ended."""
+    rows = []
+    for trial_id, (_, values, _) in writes.ends.items():
+        for objective, value in enumerate(values or ()):
+            stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+            rows.append({"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind})
+    _upsert(connection, VALUES, ("trial_id", "objective"), rows)
+    if writes.ends:
+        update = sa.update(TRIALS).where(TRIALS.c.trial_id == sa.bindparam("of_trial"))
+        update = update.values(state=sa.bindparam("new_state"), datetime_complete=sa.bindparam("time"))
+        ends = [
+            {"of_trial": trial_id, "new_state": state, "time": _utc(time)}
+            for trial_id, (state, _, time) in writes.ends.items()
+        ]
+        connection.execute(update, ends)
+
+
+def _columns(reports: dict[tuple[int, int], float]) -> tuple[Iterable[tuple[int, int]], Iterable[float]]:
+    return reports.keys(), reports.values()
+
+
+def _report(key: tuple[int, int], value: float) -> dict[str, Any]:
+    stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    return {"trial_id": key[0], "step": key[1], "intermediate_value": stored, "intermediate_value_type": kind}
+
+
+def _upsert(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> None:
+    """Insert rows; where one of the same `key` is there, it takes the new values."""
+    rows = list(rows)
+    if not rows:
+        return
+    insert: Any = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+    changed = {name: insert.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=changed), rows)
+
+
+def _json(distribution: BaseDistribution) -> str:
+    return distribution_to_json(distribution)
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    """A local time as Optuna stores it: naive, in UTC."""
+    return None if time is None else time.astimezone(UTC).replace(tzinfo=None)
