@@ -310,7 +310,7 @@ def test_every_sampler_gives_the_same_table_in_parts(run, sampler: str, pruner: 
 
 def test_a_restarted_trial_is_pruned_where_it_would_have_been(run, monkeypatch) -> None:
     """Successive halving notes its rungs on the trial; a round that is not written leaves none."""
-    from tuner.recording import Recorder
+    from tuner.rounds.recording import Recorder
 
     request = SearchRequest(
         "tiny.py", "pruned", device="cpu", overrides={"pruner": "asha", "trials": 12}, studies=Path("whole")

@@ -16,16 +16,16 @@ from collections.abc import Callable
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.asking import Asker
-from tuner.checkpointing import Checkpoints
 from tuner.errors import InterruptedRunError, SearchStoppedError
 from tuner.events import Emit, Note, StudyEnded, TrialStarted
-from tuner.flight import Body, Flight, Unstarted
 from tuner.proposing.proposal import Proposal
 from tuner.proposing.pruners import build_pruner
 from tuner.proposing.samplers import build_sampler
-from tuner.recording import Recorder
-from tuner.score import Score
+from tuner.rounds.asking import Asker
+from tuner.rounds.checkpoints import Checkpoints
+from tuner.rounds.flight import Body, Flight, Unstarted
+from tuner.rounds.recording import Recorder
+from tuner.rounds.score import Score
 from tuner.search_space.space import SearchSpace
 from tuner.signals import Interrupts
 from tuner.storage.bulk import ConflictError
@@ -64,7 +64,7 @@ class Conductor:
         self.interrupts, self.start, self.start_objective = interrupts, start, start_objective
         self.recorder = Recorder(opened, space, keep, emit)
         self.asker = Asker(self.recorder, space, interrupts, self.seconds_used)
-        self.checkpoints = Checkpoints(opened.files / "checkpoints")
+        self.checkpoints = Checkpoints(opened.files / "checkpoints", lambda text: emit(Note(text, "warning")))
         attrs = self.study.user_attrs
         self.seconds_before = float(attrs.get("seconds_used", 0.0))
         self.checkpoint: str | None = attrs.get("checkpoint")
@@ -90,7 +90,8 @@ class Conductor:
 
         Raises `InterruptedRunError` on a signal, `SearchStoppedError` where going on makes no sense.
         """
-        self.study.set_user_attr("ended", "")
+        with self.storage.transaction():
+            self.study.set_user_attr("ended", "")
         try:
             self._take_over()
             while True:
@@ -100,9 +101,6 @@ class Conductor:
                 self._round()
         except InterruptedRunError:
             self.study.set_user_attr("seconds_used", self.seconds_used())
-            raise
-        except SearchStoppedError as error:
-            self._abandon(f"the study stopped: {str(error).splitlines()[0]}")
             raise
         return self._finish(reason)
 
@@ -117,15 +115,13 @@ class Conductor:
         self._drop_files()
         return ended
 
-    def _abandon(self, reason: str) -> None:
-        """End the trials in flight, for the study cannot go on."""
-        with self.recorder.transaction():
-            for flight in self.flying:
-                flight.outcome = flight.outcome or (TrialState.FAIL, reason)
-                self.recorder.end(flight)
-            self.flying = []
-            self._note_round()
-        self._drop_files()
+    def _abandon(self, why: str) -> None:
+        """End the trials in flight, for the study cannot go on; within a transaction."""
+        for flight in self.flying:
+            flight.outcome = flight.outcome or (TrialState.FAIL, f"the study stopped: {why.splitlines()[0]}")
+            self.recorder.end(flight)
+        self.flying = []
+        self._note_round()
 
     # Asking.
 
@@ -135,17 +131,22 @@ class Conductor:
             try:
                 with self.recorder.transaction():
                     asked = self.asker.fill(len(self.flying))
+                    if asked.stop:
+                        unbegun = [Flight(p.number, p.trial_id, p.values, Unstarted()) for p in asked.proposals]
+                        self.flying += unbegun
+                        self._abandon(asked.stop)
                     self._announce_start(asked.proposals)
                 break
             except ConflictError:
                 self.recorder.reread()
                 self.asker.reread()
+        if asked.stop:
+            self._drop_files()
+            raise SearchStoppedError(asked.stop)
         for proposal in asked.proposals:
             self.flying.append(self._begun(proposal))
         for trial in asked.trials:
             self._begin_objective(trial)
-        if asked.stop:
-            raise SearchStoppedError(asked.stop)
         return asked.reason
 
     def _announce_start(self, proposals: list[Proposal], restarted: bool = False) -> None:
@@ -254,9 +255,14 @@ class Conductor:
             for flight in ended:
                 self.recorder.end(flight)
             self.recorder.duplicates()
-            self._note_round()
+            stop = self._all_fail_alike(ended)
+            if stop:
+                self._abandon(stop)
+            else:
+                self._note_round()
         self._drop_files()
-        self._stop_if_all_fail_alike(ended)
+        if stop:
+            raise SearchStoppedError(stop)
 
     def _train(self, flight: Flight) -> None:
         """The trial's next epoch; its records are kept until the round's end."""
@@ -345,12 +351,13 @@ class Conductor:
             self.recorder.drop_files()
             self.checkpoints.drop_others(self.checkpoint)
 
-    def _stop_if_all_fail_alike(self, ended: list[Flight]) -> None:
+    def _all_fail_alike(self, ended: list[Flight]) -> str:
+        """Why the study must stop, with the last traceback, if its first trials all failed alike; else ""."""
         failures = self.score.failures
         failed = [flight for flight in ended if flight.failure is not None]
         if not failed or len(failures) < FAILURES_ALIKE or len(failures) < self.score.counted:
-            return
-        if len({re.sub(r"\d+", "0", failure) for failure in failures}) == 1:
-            head = f"the first {len(failures)} trials all failed alike, so the study stops: {failures[0]}"
-            trace = "".join(traceback.format_exception(failed[-1].failure))
-            raise SearchStoppedError(f"{head}\n{trace.rstrip()}")
+            return ""
+        if len({re.sub(r"\d+", "0", failure) for failure in failures}) > 1:
+            return ""
+        head = f"the first {len(failures)} trials all failed alike, so the study stops: {failures[0]}"
+        return f"{head}\n{''.join(traceback.format_exception(failed[-1].failure)).rstrip()}"

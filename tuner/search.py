@@ -20,7 +20,7 @@ from tuner.proposing.pruners import check_pruner
 from tuner.proposing.samplers import check_sampler
 from tuner.registry import function_in, load_file, source_hash
 from tuner.resolve import resolve
-from tuner.score import score_of
+from tuner.rounds.score import score_of
 from tuner.search_space import SearchSpace, Target, build_space, find_target
 from tuner.search_space.yaml_file import read_yaml
 from tuner.signals import Interrupts
@@ -121,7 +121,8 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
             for warning in prepared.probe.warnings if prepared.probe else ():
                 emit(Note(warning, "warning"))
             _announce(opened, space, str(device), emit)
-            conductor = Conductor(opened, space, emit, interrupts, keep, **_bodies(prepared, device, interrupts))
+            bodies = _bodies(prepared, device, interrupts, lease)
+            conductor = Conductor(opened, space, emit, interrupts, keep, **bodies)
             try:
                 return conductor.run()
             except InterruptedRunError as error:
@@ -202,7 +203,7 @@ def _announce(opened: OpenStudy, space: SearchSpace, device: str, emit: Emit) ->
     )
 
 
-def _bodies(prepared: Prepared, device: Any, interrupts: Interrupts) -> dict[str, Any]:
+def _bodies(prepared: Prepared, device: Any, interrupts: Interrupts, lease: Lease) -> dict[str, Any]:
     """How the conductor starts a trial."""
     space = prepared.space
     if space.function is not None:
@@ -212,8 +213,12 @@ def _bodies(prepared: Prepared, device: Any, interrupts: Interrupts) -> dict[str
     trainer = Trainer(prepared.task, goal_of(space), prepared.probe.terms, device)
 
     def start(proposal: Proposal, between_steps: Callable[[], None]) -> PlainRun:
+        def checked() -> None:
+            lease.check()
+            between_steps()
+
         with interrupts.at_once():
-            return trainer.start(proposal.recipe, between_steps)
+            return trainer.start(proposal.recipe, checked)
 
     return {"start": start}
 

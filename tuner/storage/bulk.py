@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from json import dumps
 from typing import Any
 
@@ -163,11 +164,15 @@ def _report(key: tuple[int, int], value: float) -> dict[str, Any]:
 def _upsert(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> None:
     """Insert rows; where one of the same `key` is there, it takes the new values."""
     rows = list(rows)
-    if not rows:
-        return
-    insert: Any = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
-    changed = {name: insert.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=changed), rows)
+    if rows:
+        connection.execute(_upserting(connection.dialect.name, table, key, tuple(rows[0])), rows)
+
+
+@cache  # making the statement takes longer than executing it
+def _upserting(dialect: str, table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...]) -> sa.Executable:
+    insert: Any = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    changed = {name: insert.excluded[name] for name in columns if name not in key}
+    return insert.on_conflict_do_update(index_elements=list(key), set_=changed)  # type: ignore[no-any-return]
 
 
 def _json(distribution: BaseDistribution) -> str:

@@ -23,6 +23,7 @@ from tuner.training.batches import steps_per_epoch, training_batches, validation
 from tuner.training.early_stopping import EarlyStopper
 from tuner.training.gradients import clip_gradients
 from tuner.training.randomness import seed_generators, undisturbed
+from tuner.training.records import packed, unpacked
 from tuner.training.run import EpochRecord, Goal, Result
 from tuner.training.series import Series, Trace
 from tuner.training.states import model_state, restore_model, restore_optimizer, snapshot
@@ -294,7 +295,7 @@ class PlainRun:
             "series": self.series.array(),
             "trace": self.trace.arrays(),
             "sums": snapshot(self._sums.state()),
-            "records": [asdict(record) for record in self.records],
+            "records": packed(self.records),
             "state": snapshot(self.state),
             "kept": snapshot(self.kept),
             "weights": dict(self.weights),
@@ -311,7 +312,7 @@ class PlainRun:
         self.series.restore(state["series"])
         self.trace.restore(state["trace"])
         self._sums = Sums.restore(state["sums"], self.device)
-        self.records = [EpochRecord(**record) for record in state["records"]]
+        self.records = unpacked(state["records"])
         self.state = _on(self.device, state["state"])
         self.kept = None if state["kept"] is None else _on(self.device, state["kept"])
         self.weights = dict(state["weights"])
@@ -320,8 +321,8 @@ class PlainRun:
         self._batches = None
 
 
-_PLAIN = ("_step", "_seconds", "_rate", "best", "kept_epoch", "done", "diverged", "reason", "clip")
-"""What a run holds beside these in plain values, by attribute."""
+_PLAIN = ("_step", "_seconds", "_rate", "best", "kept_epoch", "done", "diverged", "reason")
+"""What a run holds beside these in plain values, by attribute; a clip that is scheduled is set before every step."""
 
 
 def _on(device: torch.device, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -84,21 +84,28 @@ class Result:
 
 
 class Run(Protocol):
-    """One recipe in training."""
+    """One recipe in training.
+
+    What it does depends on the recipe alone: all that is random is a function of its seeds, the epoch and the step.
+    """
 
     done: bool
 
     def step(self) -> None:
-        """Train on the next batch."""
+        """Train on the next batch; seeds the global generators."""
 
     def epoch(self) -> list[EpochRecord]:
-        """Train to the end of the current epoch and validate."""
+        """Train to the end of the current epoch and validate; leaves the global generators as they were."""
 
     def result(self) -> Result:
         """How the run stands, or ended."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on exactly from here."""
+        """All that is needed to go on exactly from here, as `checkpoints.save_checkpoint` takes it: a copy, on the CPU.
+
+        May be taken between any two steps. A model keeps what it learns in parameters, buffers and extra state:
+        plain attributes are not in it, nor is what a task keeps on itself.
+        """
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict()` of the same recipe."""
+        """Go on from a `state_dict()` of the same recipe, taken on any device; to be called before the first step."""

@@ -10,9 +10,9 @@ from typing import Any
 from optuna.trial import TrialState
 
 from tuner.events import Emit, EpochDone, Event, Note, TrialEnded
-from tuner.flight import Flight
 from tuner.proposing.proposal import Proposal
-from tuner.score import score_of
+from tuner.rounds.flight import Flight
+from tuner.rounds.score import score_of
 from tuner.search_space.space import SearchSpace
 from tuner.storage.studies import OpenStudy
 from tuner.training.keeping import Keep, drop_others, save_trial, weights_path

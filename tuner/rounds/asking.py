@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import TrialState
 
-from tuner.flight import Flight, Unstarted
 from tuner.proposing.proposal import COUNTABLE_COMBINATIONS, Proposal, Proposer
 from tuner.proposing.samplers import build_sampler
-from tuner.recording import Recorder
+from tuner.rounds.flight import Flight, Unstarted
+from tuner.rounds.recording import Recorder
 from tuner.search_space.space import SearchSpace
 from tuner.signals import Interrupts
 
@@ -56,7 +56,7 @@ class Asker:
         while in_flight + len(asked.proposals) + len(asked.trials) < self.space.parallel:
             self.interrupts.check()
             asked.reason = self._finished(in_flight + len(asked.proposals))
-            if asked.reason or asked.stop:
+            if asked.reason:
                 break
             if self.space.function is not None:
                 asked.trials.append(self.study.ask())
@@ -66,6 +66,8 @@ class Asker:
                 asked.reason = self._all_tried()
                 break
             self._sort(proposal, asked)
+            if asked.stop:
+                break
         return asked
 
     def _finished(self, in_flight: int) -> str:
