@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from resuming import outcome, same_bits, trained_in_pieces
 from torch import Tensor, nn
 
 from tuner import optimizers
@@ -56,6 +58,19 @@ class Matrices(Regression):
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
         layers = [nn.Linear(4, 6, bias=False), nn.Tanh(), nn.Identity(), nn.Linear(6, 1, bias=False)]
         return nn.Sequential(*layers, nn.Flatten(0))
+
+
+class Halves(Regression):
+    """A model of bfloat16 numbers."""
+
+    def build_model(self, options: Mapping[str, Any]) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1), nn.Flatten(0)).to(torch.bfloat16)
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        return model(batch.inputs.bfloat16())
+
+    def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        return model(inputs.bfloat16())
 
 
 class Tables(nn.Module):
@@ -184,6 +199,34 @@ def test_two_weighted_terms_equal_their_sum(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_clip_equals_torchs(name: str) -> None:
     assert_trained_alike(started(name, gradient_clip=0.05), clip=0.05)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_ended_after_every_step_equals_one_that_was_not(name: str, tmp_path: Path) -> None:
+    """Each piece goes on from a file: moments, LBFGS's history, and the rates of groups."""
+    values: dict[str, Any] = {"gradient_clip": 1.0, "scheduler": "CosineAnnealingLR"}
+    if name != "LBFGS":
+        values["lr_multipliers"] = {task_for(name)[1]: 0.1}
+    whole = started(name, **values)
+    train(whole)
+    assert len(whole.records) == EPOCHS
+    pieces = trained_in_pieces(lambda: started(name, **values), tmp_path)
+    assert same_bits(outcome(pieces), outcome(whole))
+
+
+def test_what_nadam_keeps_finer_than_its_parameters_is_not_rounded(tmp_path: Path) -> None:
+    """torch's own load_state_dict makes everything bfloat16 where the model is."""
+
+    def start() -> PlainRun:
+        task, recipe = Halves(), Recipe(optimizer="NAdam", epochs=2, batch_size=BATCH, loss="mse").with_defaults()
+        return Trainer(task, Goal("val_mse"), ("mse", "l1"), CPU).start(recipe)
+
+    whole = start()
+    train(whole)
+    pieces = trained_in_pieces(start, tmp_path)
+    kept = next(iter(pieces.optimizer.state.values()))
+    assert (kept["mu_product"].dtype, kept["exp_avg"].dtype) == (torch.float32, torch.bfloat16)
+    assert same_bits(outcome(pieces), outcome(whole))
 
 
 def test_a_multiplier_of_every_parameter_makes_one_group_which_lbfgs_takes() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from resuming import outcome, same_bits, trained_in_pieces
 from torch import nn
 from torch.optim import lr_scheduler as torchs
 
@@ -306,3 +307,15 @@ def test_a_simulation_shows_what_the_run_does(name: str, number: int, interval: 
     assert simulated["learning_rate"] == [[group[0] for group in row] for row in seen]
     cycled = [[group[1] for group in row] for row in seen]
     assert simulated.get("momentum", [[0.9, 0.9]] * (EPOCHS * STEPS)) == cycled
+
+
+@pytest.mark.parametrize(("interval", "frequency"), [("epoch", 1), ("step", 3)])
+@pytest.mark.parametrize(("name", "number"), EVERY_CASE)
+def test_a_run_ended_after_every_third_step_equals_one_that_was_not(
+    name: str, number: int, interval: str, frequency: int, tmp_path: Path
+) -> None:
+    """Each piece goes on from a file; an epoch of four steps and a validation is cut at another place every time."""
+    options = CASES[name][number].options
+    whole, _ = trained(name, number, interval, frequency)
+    pieces = trained_in_pieces(lambda: started(name, options, interval, frequency, "SGD"), tmp_path, every=3)
+    assert same_bits(outcome(pieces), outcome(whole))

@@ -6,22 +6,31 @@ import pytest
 import torch
 
 from tuner.probe import build_model, first_batch, probe_task
+from tuner.recipe import Recipe
 from tuner.resolve import resolve
 from tuner.search_space import build_space, find_target
 from tuner.search_space.file import bundled_folder, spaces_in
-from tuner.tasks import Samples, Task, bundled, load_task, tensors_in
+from tuner.tasks import Data, Samples, Task, bundled, load_task, tensors_in
 
 TASKS = sorted(bundled())
 
 
-@pytest.fixture(params=TASKS)
+@pytest.fixture(params=TASKS, scope="module")
 def task(request: pytest.FixtureRequest) -> Task:
     return load_task(request.param)
 
 
-def default_recipe(task: Task):
+@pytest.fixture(scope="module")
+def recipe(task: Task) -> Recipe:
+    """The default recipe of mode `quick`."""
     space, _ = resolve(build_space(find_target(task.name), "quick"), task)
     return space.recipe_for(space.default_values()[0])[0]
+
+
+@pytest.fixture(scope="module")
+def data(task: Task, recipe: Recipe) -> Data:
+    """What that recipe trains on."""
+    return task.data(recipe.data)
 
 
 def test_every_task_has_a_search_space_of_its_name() -> None:
@@ -36,26 +45,23 @@ def test_every_mode_resolves(name: str) -> None:
         resolve(build_space(target, mode), load_task(name))
 
 
-def test_data_is_the_same_every_time(task: Task) -> None:
-    options = default_recipe(task).data
-    first, second = task.data(options), task.data(options)
-    for one, two in ((first.train, second.train), (first.validation, second.validation)):
+def test_data_is_the_same_every_time(task: Task, recipe: Recipe, data: Data) -> None:
+    again = task.data(recipe.data)
+    for one, two in ((data.train, again.train), (data.validation, again.validation)):
         if isinstance(one, Samples):
             parts = ([source.inputs, source.targets] for source in (one, two))
             for first_part, second_part in zip(*map(tensors_in, parts), strict=True):
                 assert torch.equal(first_part, second_part)
 
 
-def test_train_and_validation_share_no_sample(task: Task) -> None:
-    data = task.data(default_recipe(task).data)
+def test_train_and_validation_share_no_sample(task: Task, data: Data) -> None:
     if isinstance(data.train, Samples) and isinstance(data.validation, Samples) and task.held_out:
         train, validation = (zip(*tensors_in(source.inputs), strict=True) for source in (data.train, data.validation))
         seen = {b"".join(part.numpy().tobytes() for part in row) for row in train}
         assert not any(b"".join(part.numpy().tobytes() for part in row) in seen for row in validation)
 
 
-def test_weights_depend_on_the_seed_alone(task: Task) -> None:
-    recipe = default_recipe(task)
+def test_weights_depend_on_the_seed_alone(task: Task, recipe: Recipe) -> None:
     torch.manual_seed(1)
     first = build_model(task, recipe).state_dict()
     torch.manual_seed(2)
@@ -65,10 +71,9 @@ def test_weights_depend_on_the_seed_alone(task: Task) -> None:
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_losses_are_per_sample_and_pure(task: Task) -> None:
-    recipe = default_recipe(task)
+def test_losses_are_per_sample_and_pure(task: Task, recipe: Recipe, data: Data) -> None:
     model = build_model(task, recipe).eval()
-    batch = first_batch(task.data(recipe.data).train, 6)
+    batch = first_batch(data.train, 6)
     output = task.predict(model, batch.inputs)
     once, twice = (task.losses(output, batch, task.state()) for _ in range(2))
     for name, term in once.items():
@@ -77,9 +82,9 @@ def test_losses_are_per_sample_and_pure(task: Task) -> None:
         assert torch.isfinite(term).all()
 
 
-def test_every_option_of_the_model_changes_it_or_its_output(task: Task) -> None:
-    assert probe_task(task, default_recipe(task)).parameters > 0
-    assert set(default_recipe(task).model) == set(task.model_options)
+def test_every_option_of_the_model_changes_it_or_its_output(task: Task, recipe: Recipe) -> None:
+    assert probe_task(task, recipe).parameters > 0
+    assert set(recipe.model) == set(task.model_options)
 
 
 def test_unknown_options_are_refused_by_the_model(task: Task) -> None:

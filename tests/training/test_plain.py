@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
+import random
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
+from resuming import disturb, outcome, same_bits, trained_in_pieces
 from torch import nn
 
 from tuner.errors import SearchSpaceError
 from tuner.probe import build_model, probe_task
 from tuner.recipe import Recipe
-from tuner.tasks import Data, Task
+from tuner.tasks import Batch, Data, Task
 from tuner.training.batches import epoch_order
+from tuner.training.checkpoints import load_checkpoint, save_checkpoint, storable
 from tuner.training.plain import PlainRun
 from tuner.training.run import Goal
 from tuner.training.trainer import train
@@ -324,3 +333,250 @@ def test_probe_names_what_is_recorded() -> None:
         f"{part}_{name}" for part in ("train", "val") for name in ("loss", "mse", "l1", "close")
     }
     assert set(train(run_of(recipe(epochs=1))).records[0].values) == set(probe.recorded)
+
+
+class Tied(nn.Module):
+    """Tied weights, a buffer outside the state_dict, one that grows, one that is tied, and one there only later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.out = nn.Linear(3, 1)
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
+        self.register_buffer("history", torch.zeros(0))
+        self.register_buffer("last", None)
+        self.out.register_buffer("twin", self.seen)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen += 1
+            self.history = torch.cat([self.history, self.seen.reshape(1)])
+            self.last = x.detach().mean(0)
+        drawn = torch.rand(()) + float(np.random.rand()) + random.random()
+        scale = 1 + 0.01 * (self.seen + self.out.twin) + 0.1 * self.history.sum().tanh() + 0.01 * drawn
+        hidden = self.second(torch.tanh(self.first(x))) * scale
+        return self.out(hidden if self.last is None else hidden + self.last).squeeze(1)
+
+
+class Restless(type(tiny())):  # type: ignore[misc]
+    """Draws from every generator wherever a task's code is called; has state, actions, a trace and properties."""
+
+    data_options: ClassVar = {"samples": 64, "noise": 0.1}
+    properties = ("noise",)
+    actions = ("anchor", "freeze")
+
+    def build_model(self, options):
+        return Tied()
+
+    def batch(self, data, index, properties, generator):
+        rows = data.rows(index)
+        return Batch(rows.inputs + properties["noise"] * drawn(rows.inputs.shape), rows.targets)
+
+    def forward(self, model, batch):
+        return model(batch.inputs) + 0.01 * drawn((len(batch),))
+
+    def predict(self, model, inputs):
+        return model(inputs) + 0.01 * drawn((len(inputs),))
+
+    def losses(self, output, batch, state):
+        error = output - batch.targets - state["offset"]
+        return {"mse": error**2, "l1": error.abs() + 0.0 * state["anchor"].sum() + 0.001 * state["anchor"].mean()}
+
+    def state(self):
+        return {"anchor": torch.zeros(3, 3), "offset": 0.1 * drawn(())}
+
+    def on_action(self, name, model, state):
+        if name == "freeze":
+            model.first.bias.requires_grad_(False)
+            return {"offset": state["offset"] + 0.1 * drawn(())}
+        return {"anchor": model.first.weight}
+
+    def trace(self, model):
+        return {"bias": model.out.bias + drawn((1,))}
+
+
+def drawn(shape: tuple[int, ...]) -> torch.Tensor:
+    """Noise from torch, NumPy and Python at once."""
+    return torch.randn(shape) + float(np.random.standard_normal()) + random.gauss(0, 1)
+
+
+def restless(**values: object) -> PlainRun:
+    rows = [
+        {"STEP": 0, "learning_rate": 0.05, "mse": 1.0, "l1": 0.5, "noise": 0.1, "PHASE": "one"},
+        {"STEP": 3, "ACTION": "anchor"},
+        {"STEP": 9, "ACTION": "freeze; anchor", "PHASE": "two"},
+        {"STEP": 15, "learning_rate": 0.001, "mse": 0.0, "l1": 1.0, "noise": 0.3},
+    ]
+    base = {"epochs": 4, "batch_size": 8, "gradient_clip": 1.0, "timeline": {"keyframes": rows}}
+    ours = Recipe(**{**base, **values}, data={"samples": 64, "noise": 0.1}).with_defaults()  # type: ignore[arg-type]
+    return run_of(ours, Goal("val_close", maximize=True), Restless())
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "LBFGS"])
+def test_a_run_that_draws_everywhere_equals_itself_ended_after_every_step(optimizer: str, tmp_path: Path) -> None:
+    """State, actions, traces, timelines, tied weights, buffers of all kinds, frozen parameters, all generators."""
+    whole = restless(optimizer=optimizer)
+    train(whole)
+    assert len(whole.records) == 4
+    assert set(whole.trace.arrays()) == {"trace_steps", "trace.bias"}
+    assert not whole.model.first.bias.requires_grad
+    assert len(whole.model.history) >= 16
+    pieces = trained_in_pieces(lambda: restless(optimizer=optimizer), tmp_path)
+    assert same_bits(outcome(pieces), outcome(whole))
+    assert same_bits(dict(pieces.model.named_buffers()), dict(whole.model.named_buffers()))
+    assert not pieces.model.first.bias.requires_grad
+
+
+def test_what_happens_between_the_steps_of_a_run_changes_nothing() -> None:
+    whole, disturbed = restless(), restless()
+    train(whole)
+    for number in range(4):
+        while not disturbed.epoch_is_trained:
+            drawn((number,))
+            disturbed.step()
+        disturb(number)
+        disturbed.epoch()
+    assert same_bits(outcome(disturbed), outcome(whole))
+
+
+def test_a_state_is_a_copy_that_may_be_loaded_again() -> None:
+    run = restless()
+    run.step()
+    state = run.state_dict()
+    before = copy.deepcopy(state)
+    train(run)
+    assert same_bits(state, before)
+    first, second = restless(), restless()
+    for other in (first, second):
+        other.load_state_dict(state)
+        train(other)
+    assert same_bits(outcome(first), outcome(run))
+    assert same_bits(outcome(second), outcome(run))
+    assert same_bits(state, before)
+
+
+@pytest.mark.parametrize("goal", [Goal("val_mse"), Goal("val_mse", value="last")])
+def test_early_stopping_and_a_plateau_go_on_from_a_file(goal: Goal, tmp_path: Path) -> None:
+    ours = recipe(
+        epochs=8,
+        learning_rate=0.4,
+        scheduler="ReduceLROnPlateau",
+        scheduler_kwargs={"patience": 0, "threshold": 0.3},
+        early_stopping={"monitor": "val_loss", "patience": 2, "min_delta": 0.001},
+        model={"dropout": 0.3, "norm": True},
+    )
+    whole = run_of(ours, goal)
+    train(whole)
+    assert any(record.notes for record in whole.records)
+    pieces = trained_in_pieces(lambda: run_of(ours, goal), tmp_path)
+    assert same_bits(outcome(pieces), outcome(whole))
+    assert isinstance(pieces.records[-1].notes, tuple)
+
+
+def test_a_diverged_run_comes_back_as_one(tmp_path: Path) -> None:
+    broken = recipe(model={"fault": "nan"})
+    pieces = trained_in_pieces(lambda: run_of(broken), tmp_path)
+    assert pieces.done
+    assert pieces.result().reason == "diverged at epoch 1: train_loss is nan"
+
+
+FRESH = """
+import sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from resuming import outcome
+from test_plain import restless
+from tuner.training.checkpoints import load_checkpoint, save_checkpoint
+from tuner.training.trainer import train
+run = restless()
+run.load_state_dict(load_checkpoint(Path({before!r}))[5])
+train(run)
+save_checkpoint(Path({after!r}), {{5: outcome(run)}})
+"""
+
+
+def test_another_process_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    whole, cut = restless(), restless()
+    train(whole)
+    cut.epoch()
+    cut.step()
+    before, after, here = tmp_path / "before", tmp_path / "after", Path(__file__).parent
+    save_checkpoint(before, {5: cut.state_dict()})
+    paths = [str(here), str(here.parent)]
+    code = FRESH.format(paths=paths, before=str(before), after=str(after))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = tmp_path / "expected"
+    save_checkpoint(expected, {5: outcome(whole)})
+    assert same_bits(load_checkpoint(after), load_checkpoint(expected))
+
+
+class Augmented(Rows):
+    """Samples changed at random by torch, NumPy and Python."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.inputs[index] + 0.1 * drawn((3,)), self.targets[index]
+
+
+class Whole(Augmented):
+    """Gives a batch at once, drawing in another order."""
+
+    def __getitems__(self, index: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        shift = drawn((1,))
+        return [(self.inputs[i] + shift, self.targets[i]) for i in index]
+
+
+def augmented(rows: type[Rows], workers: int) -> PlainRun:
+    class Loaded(type(tiny())):  # type: ignore[misc]
+        data_options: ClassVar = {"samples": 64, "num_workers": 0}
+
+        def data(self, options):
+            data = super().data(options)
+            return Data(*(rows(part.inputs, part.targets) for part in (data.train, data.validation)))
+
+    ours = recipe(model={"dropout": 0.5}).model_copy(update={"data": {"samples": 64, "num_workers": workers}})
+    return run_of(ours, task=Loaded())
+
+
+@pytest.mark.parametrize("rows", [Augmented, Whole])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_dataset_that_draws_gives_the_same_at_every_cut_and_with_any_workers(
+    rows: type[Rows], workers: int, tmp_path: Path
+) -> None:
+    whole = augmented(rows, 0)
+    train(whole)
+    pieces = trained_in_pieces(lambda: augmented(rows, workers), tmp_path, every=5 if workers else 1)
+    assert same_bits(outcome(pieces), outcome(whole))
+    assert whole.records[0].values != whole.records[1].values
+
+
+@pytest.mark.parametrize("start", [restless, lambda: augmented(Augmented, 2)], ids=["restless", "dataset"])
+def test_an_epoch_leaves_all_global_generators_alone(start: Callable[[], PlainRun]) -> None:
+    def three() -> list[float]:
+        return [float(torch.rand(())), float(np.random.rand()), random.random()]
+
+    disturb(11)
+    expected = three()
+    disturb(11)
+    run = start()
+    run.epoch()
+    assert three() == expected
+
+
+def test_no_gradient_outlives_its_epoch() -> None:
+    run = run_of(recipe())
+    run.epoch()
+    assert all(parameter.grad is None for parameter in run.model.parameters())
+
+
+def test_a_models_own_extra_state_is_named_where_it_cannot_be_stored() -> None:
+    class Counting(nn.Linear):
+        def get_extra_state(self) -> object:
+            return object()
+
+    run = run_of(recipe())
+    run.model.append(Counting(1, 1))
+    assert storable(run.state_dict()) == "model.weights.5._extra_state"

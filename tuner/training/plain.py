@@ -181,7 +181,7 @@ class PlainRun:
     def epoch(self) -> list[EpochRecord]:
         """Train to the end of the current epoch, validate, step the scheduler; gives one record.
 
-        Raises whatever `check_stop` raises, between two steps. The global generators are left as they were.
+        Raises whatever `check_stop` raises, between two steps or two batches of the validation. The global generators are left as they were.
         """
         with undisturbed(self.device):
             while not self.epoch_is_trained:
@@ -219,6 +219,7 @@ class PlainRun:
             output = self.task.predict(self.model, batch.inputs)
             terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
             sums.add(len(batch), self._weighted(terms), terms, self.task.metrics(output, batch), None)
+            self.check_stop()
         return sums.averages("val", self.task)
 
     def _end_epoch(self, values: Mapping[str, float]) -> tuple[str, ...]:

@@ -33,5 +33,6 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def copy_of(model: torch.nn.Module) -> dict[str, Tensor]:
-    """A copy of a model's `state_dict`, on the model's device."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    """A copy of the tensors of a model's `state_dict`, on the model's device; other extra state is left out."""
+    state = model.state_dict()
+    return {name: tensor.detach().clone() for name, tensor in state.items() if isinstance(tensor, Tensor)}
