@@ -181,7 +181,8 @@ class PlainRun:
     def epoch(self) -> list[EpochRecord]:
         """Train to the end of the current epoch, validate, step the scheduler; gives one record.
 
-        Raises whatever `check_stop` raises, between two steps or two batches of the validation. The global generators are left as they were.
+        Raises whatever `check_stop` raises, between two steps or two batches of the validation. The global generators
+        are left as they were.
         """
         with undisturbed(self.device):
             while not self.epoch_is_trained:

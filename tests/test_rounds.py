@@ -1,0 +1,213 @@
+"""What rounds promise beyond one process's life: checkpoints within them, retries, others at the same study."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from tuner import conductor
+from tuner.events import Event, Note
+from tuner.rounds.asking import Asker
+from tuner.search import SearchRequest, search
+from tuner.training.plain import PlainRun
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture
+def events(own_folder: Path) -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def run(events: list[Event]) -> Callable[..., Any]:
+    def go(folder: str = "studies", mode: str = "pruned", **overrides: Any) -> Any:
+        overrides = {"parallel": 3, "trials": 7, **overrides}
+        return search(SearchRequest("tiny.py", mode, Path(folder), device="cpu", overrides=overrides), events.append)
+
+    return go
+
+
+def table(folder: str, name: str = "tiny-pruned") -> list[tuple[Any, ...]]:
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/{name}.db")
+    return [(t.number, t.state, t.params, t.values, t.intermediate_values) for t in study.trials]
+
+
+def notes(events: list[Event]) -> list[str]:
+    return [event.message for event in events if isinstance(event, Note)]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
+    """How often each step of each recipe was trained."""
+    counted: Counter[tuple[str, int]] = Counter()
+    step = PlainRun.step
+
+    def counting(run: PlainRun) -> None:
+        counted[str(run.recipe.learning_rate), run.steps_done] += 1
+        step(run)
+
+    monkeypatch.setattr(PlainRun, "step", counting)
+    return counted
+
+
+def die_in(monkeypatch: pytest.MonkeyPatch, every: int, call: Callable[[], Any]) -> None:
+    """Call, with an exception that nothing catches at the `every`-th safe point."""
+    between, seen = conductor.Conductor._between_steps, Counter[str]()
+
+    def dying(self: conductor.Conductor) -> None:
+        seen["points"] += 1
+        between(self)
+        if seen["points"] == every:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conductor.Conductor, "_between_steps", dying)
+        call()
+
+
+def run_to_the_end(run: Any, monkeypatch: pytest.MonkeyPatch, every: int, at_most: int = 100) -> int:
+    """Run, die, and run again until the study is complete; gives the number of deaths, `at_most` so many."""
+    for deaths in range(at_most):
+        try:
+            die_in(monkeypatch, every, run)
+        except KeyboardInterrupt:
+            continue
+        return deaths
+    run()
+    return at_most
+
+
+def test_a_long_round_is_checkpointed_within(run, steps, monkeypatch) -> None:
+    """With a checkpoint after every step, dying at every 17th loses no step at all."""
+    run("whole")
+    expected, once = table("whole"), dict(steps)
+    steps.clear()
+    monkeypatch.setattr(conductor, "CHECKPOINT_SECONDS", 0.0)
+    assert run_to_the_end(run, monkeypatch, every=17) > 5
+    assert table("studies") == expected
+    assert dict(steps) == once
+    assert not Path("studies/tiny-pruned/checkpoints").exists()
+
+
+def test_a_round_trains_no_more_than_itself_twice(run, steps, monkeypatch) -> None:
+    run("whole")
+    expected, once = table("whole"), sum(steps.values())
+    steps.clear()
+    deaths = run_to_the_end(run, monkeypatch, every=40)
+    assert deaths >= 2
+    assert table("studies") == expected
+    assert sum(steps.values()) <= once + deaths * 3 * 8  # three trials in flight, 8 steps or fewer an epoch
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException, int], Counter[int]]:
+    """Make the third epoch of every second recipe fail so many times."""
+
+    def arrange(error: BaseException, times: int) -> Counter[int]:
+        failed: Counter[int] = Counter()
+        epoch, seen = PlainRun.epoch, {}
+
+        def flaky(run: PlainRun) -> Any:
+            number = seen.setdefault(str(run.recipe.learning_rate), len(seen))
+            if number % 2 and run.epochs_done == 2 and failed[number] < times:
+                failed[number] += 1
+                run.step()
+                raise error
+            return epoch(run)
+
+        monkeypatch.setattr(PlainRun, "epoch", flaky)
+        return failed
+
+    return arrange
+
+
+@pytest.mark.parametrize(
+    ("error", "times", "retries"),
+    [(RuntimeError("flaky"), 2, 2), (torch.OutOfMemoryError("CUDA out of memory"), 1, 0)],
+    ids=["retries: 2", "out of memory"],
+)
+def test_a_failure_that_passes_leaves_no_trace_in_the_table(run, failing, events, error, times, retries) -> None:
+    run("whole")
+    failed = failing(error, times)
+    text = Path("tiny.yaml").read_text()
+    Path("tiny.yaml").write_text(text.replace("  pruned:\n", f"  pruned:\n    retries: {retries}\n"))
+    run()
+    assert failed
+    assert set(failed.values()) == {times}
+    assert table("studies") == table("whole")
+    study = optuna.load_study(study_name="tiny-pruned", storage="sqlite:///studies/tiny-pruned.db")
+    assert [trial.user_attrs.get("retries", 0) for trial in study.trials if trial.number % 2] == [times] * 3
+    assert any("is tried again" in message for message in notes(events))
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "reason"),
+    [
+        (RuntimeError("always"), 1, "RuntimeError: always"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 2, "out of memory"),
+    ],
+)
+def test_a_failure_that_stays_ends_the_trial(run, failing, error, tries, reason) -> None:
+    failed = failing(error, 1000)
+    run(pruner="none")
+    study = optuna.load_study(study_name="tiny-pruned", storage="sqlite:///studies/tiny-pruned.db")
+    ended = [trial for trial in study.trials if trial.state == TrialState.FAIL]
+    assert [trial.number for trial in ended] == [1, 3, 5]
+    assert {trial.user_attrs["reason"] for trial in ended} == {reason}
+    assert all(list(trial.intermediate_values) == [1, 2] for trial in ended)
+    assert set(failed.values()) == {tries}
+
+
+def test_a_trial_that_another_process_queues_while_asking_is_tried_next(run, monkeypatch) -> None:
+    """The asks of a round are made again when the study is no longer what they were made for."""
+    fill, queued = Asker.fill, []
+
+    def disturbed(self: Asker, in_flight: int) -> Any:
+        asked = fill(self, in_flight)
+        if asked.proposals and asked.proposals[0].number >= 3 and not queued:
+            study = optuna.load_study(study_name="tiny-pruned", storage="sqlite:///studies/tiny-pruned.db")
+            study.enqueue_trial({"learning_rate": 0.0125})
+            queued.append(asked.proposals[0].number)
+        return asked
+
+    monkeypatch.setattr(Asker, "fill", disturbed)
+    run()
+    found = table("studies")
+    assert [row[0] for row in found] == list(range(7))
+    assert found[queued[0]][2] == {"learning_rate": 0.0125}
+    assert all(row[1].is_finished() for row in found)
+
+
+def test_a_trial_that_cannot_be_checkpointed_begins_again(run, events, monkeypatch) -> None:
+    text = Path("tiny.py").read_text()
+    odd = "class Odd(nn.Linear):\n    def get_extra_state(self):\n        return object()\n"
+    odd += "    def set_extra_state(self, state):\n        pass\n\n\nclass Tiny("
+    Path("tiny.py").write_text(text.replace("class Tiny(", odd).replace("nn.Linear(options", "Odd(options"))
+    run("whole")
+    assert run_to_the_end(run, monkeypatch, every=40, at_most=3) == 3
+    assert table("studies") == table("whole")
+    assert any("_extra_state" in message and "begins again" in message for message in notes(events))
+
+
+def test_a_value_that_comes_out_different_is_said(run, events, monkeypatch) -> None:
+    """As on a GPU: the checkpoints are gone, and the epochs that are trained again are not what they were."""
+    with pytest.raises(KeyboardInterrupt):
+        die_in(monkeypatch, every=40, call=run)
+    for path in Path("studies/tiny-pruned/checkpoints").iterdir():
+        path.unlink()
+    validate = PlainRun._validate
+
+    def shifted(self: PlainRun) -> dict[str, float]:
+        return {name: value * (1 + 1e-7) for name, value in validate(self).items()}
+
+    monkeypatch.setattr(PlainRun, "_validate", shifted)
+    run()
+    assert any("trained again, it gave another value" in message for message in notes(events))
