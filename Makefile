@@ -1,19 +1,25 @@
 # make quick   a first search on real data, and what it found
 # make test    everything that must hold: lint, types, import layers, tests
+# make crash   every crash test, however long
 PYTHON ?= python3
 BIN := .venv/bin
+# A test process a core, each of one thread, as small models gain nothing from more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: quick test test-long lint picture clean
+.PHONY: quick test test-long crash lint picture clean
 
 quick: .venv/installed
 	$(BIN)/tuner quick digits
 	$(BIN)/tuner analyze digits-quick
 
 test: .venv/installed lint
-	$(BIN)/pytest -m "not long"
+	$(PYTEST) -m "not long"
 
 test-long: .venv/installed
-	$(BIN)/pytest -m long
+	$(PYTEST) -m long
+
+crash: .venv/installed
+	$(PYTEST) tests/crash
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -13,6 +13,12 @@ import pytest
 FILES = Path(__file__).parent / "files"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, slow ones come first, so that no process ends long after the others."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """Small models gain nothing from more threads, and one is steady on a busy machine."""

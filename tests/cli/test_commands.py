@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tuner.cli.main import main
+
+FILES = Path(__file__).parents[1] / "files"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `studies` with one finished study."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("tiny.py", "tiny.yaml"):
+            shutil.copy(FILES / name, folder)
+        patch.setattr(sys, "argv", ["tuner", "quick", "tiny.py", "--quiet"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    return folder / "studies"
+
 
 @pytest.fixture
-def study(own_folder: Path, tuner) -> str:
+def study(finished: Path, own_folder: Path) -> str:
     """A finished study in the current folder."""
-    assert tuner("quick", "tiny.py", "--quiet").code == 0
+    shutil.copytree(finished, own_folder / "studies")
     return "tiny-quick"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import numpy as np
 import optuna
 import pytest
 from scipy import stats
+
+from tuner.cli.main import main
 
 SPACE = """
 task: tiny.py
@@ -30,18 +31,18 @@ modes:
 """
 
 
-RUN = "import sys; from tuner.cli.main import main; sys.argv[0] = 'tuner'; main()"
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of one study: two optimizers over four seeds."""
     folder = tmp_path_factory.mktemp("trained")
     shutil.copy(Path(__file__).parents[1] / "files" / "tiny.py", folder)
     (folder / "tiny.yaml").write_text(SPACE)
-    command = [sys.executable, "-c", RUN, "quick", "tiny.py", "--quiet"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["tuner", "quick", "tiny.py", "--quiet"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
     return folder
 
 
@@ -104,12 +105,3 @@ def test_the_study_stands_where_it_was_expected_to(study: optuna.Study, tuner) -
     assert val_mse["value"] == pytest.approx(study.best_value)
     text = " ".join(tuner("analyze").out.split())
     assert f"expected good: val_mse {study.best_value:.4g} is below 1000, gap " in text
-
-
-def test_no_torch_is_needed(study: optuna.Study) -> None:
-    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); " + RUN
-    command = [sys.executable, "-c", code, "analyze", "--group-by", "optimizer"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Comparison by optimizer" in done.stdout
-    assert done.stdout.endswith("\nFalse\n")

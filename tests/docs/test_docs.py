@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -64,9 +63,11 @@ def test_the_task_in_the_docs_runs(own_folder: Path, tuner) -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/search-spaces.md"])
 def test_python_in_the_docs_runs(page: str, own_folder: Path) -> None:
     (code,) = blocks(ROOT / page, "python")
-    code = code.replace("n_trials=20", "n_trials=1").replace('mode="full"', 'mode="quick"')
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code = re.sub(r"n_trials=\d+", "n_trials=1", code).replace('mode="full"', 'mode="quick"')
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(code, names)
+    (trial,) = names["study"].trials
+    assert trial.state.name == "COMPLETE"
 
 
 def test_make_targets_in_the_docs_exist() -> None:

@@ -134,7 +134,7 @@ def test_too_few_trials_are_said_to_be() -> None:
 
 def test_where_nothing_matters_nothing_is_said_to() -> None:
     draw = random.Random(1)
-    study = optuna.create_study(direction="maximize")
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
     study.optimize(
         lambda trial: draw.random() + 0 * trial.suggest_float("a", 0, 1) + 0 * trial.suggest_float("b", 0, 1), 30
     )
