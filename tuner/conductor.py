@@ -149,10 +149,11 @@ class Conductor:
             self._begin_objective(trial)
         return asked.reason
 
-    def _announce_start(self, proposals: list[Proposal], restarted: bool = False) -> None:
+    def _announce_start(self, proposals: list[Proposal]) -> None:
         for proposal in proposals:
+            done = len(self.storage.get_trial(proposal.trial_id).intermediate_values)
             epochs = proposal.recipe.epochs
-            self.recorder.announce(TrialStarted(proposal.number, dict(proposal.values), epochs, restarted))
+            self.recorder.announce(TrialStarted(proposal.number, dict(proposal.values), epochs, done))
 
     def _begun(self, proposal: Proposal) -> Flight:
         """A proposed trial, ready for its first step."""
@@ -167,10 +168,10 @@ class Conductor:
         except Exception as error:
             self._fail(flight, error)
 
-    def _begin_objective(self, trial: optuna.Trial, restarted: bool = False) -> None:
+    def _begin_objective(self, trial: optuna.Trial) -> None:
         assert self.start_objective is not None
         self.asker.seed_sampler(trial.number)
-        self.emit(TrialStarted(trial.number, dict(trial.params), 0, restarted))
+        self.emit(TrialStarted(trial.number, dict(trial.params), 0))
         self.flying.append(Flight(trial.number, trial._trial_id, trial.params, self.start_objective(trial)))
 
     # Taking over.
@@ -181,11 +182,11 @@ class Conductor:
         if self.start_objective is not None:
             for trial in running:
                 self.storage.forget(trial._trial_id)
-                self._begin_objective(optuna.trial.Trial(self.study, trial._trial_id), restarted=True)
+                self._begin_objective(optuna.trial.Trial(self.study, trial._trial_id))
             return
         with self.recorder.transaction():
             proposals = [proposal for trial in running if (proposal := self._taken(trial)) is not None]
-            self._announce_start(proposals, restarted=True)
+            self._announce_start(proposals)
         self.flying = [self._begun(proposal) for proposal in proposals]
         for flight in self.flying:
             self._restore(flight)

@@ -18,7 +18,7 @@ class Event:
 
 @dataclass(frozen=True)
 class StudyOpened(Event):
-    """A study is ready; `counted` trials of `trials` (None: no limit) are already done."""
+    """A study is ready; `counted` trials of `trials` (None: no limit) are already done, `in_flight` were cut off."""
 
     study: str
     task: str
@@ -31,6 +31,7 @@ class StudyOpened(Event):
     device: str
     best_value: float | None = None
     best_trial: int | None = None
+    in_flight: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ class Note(Event):
 
 @dataclass(frozen=True)
 class TrialStarted(Event):
-    """A trial begins to train for at most `epochs` epochs (0: it has no epochs)."""
+    """A trial begins to train for at most `epochs` epochs (0: it has no epochs), or goes on after `epochs_done`."""
 
     trial: int
     params: dict[str, Any]
     epochs: int
-    restarted: bool = False
+    epochs_done: int = 0
 
 
 @dataclass(frozen=True)

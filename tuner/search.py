@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.trial import TrialState
 
 from tuner.conductor import Conductor
 from tuner.errors import InterruptedRunError, UsageError, did_you_mean
@@ -126,9 +127,14 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
             try:
                 return conductor.run()
             except InterruptedRunError as error:
-                counted = conductor.score.counted
-                kept = f"{counted} {'trial is' if counted == 1 else 'trials are'} kept in {database}. Go on with:"
-                raise InterruptedRunError(error.signal_number, kept) from None
+                raise InterruptedRunError(error.signal_number, f"{_kept(conductor, database)}. Go on with:") from None
+
+
+def _kept(conductor: Conductor, database: Path) -> str:
+    """What an interrupted search leaves, in words."""
+    counted, flying = conductor.score.counted, len([flight for flight in conductor.flying if flight.recorded])
+    kept = f"{counted} {'trial is' if counted == 1 else 'trials are'} kept in {database}"
+    return f"{kept}, and the epochs of {flying} in flight" if flying else kept
 
 
 def _queue(request: SearchRequest, space: SearchSpace) -> list[tuple[dict[str, Any], str]]:
@@ -199,6 +205,7 @@ def _announce(opened: OpenStudy, space: SearchSpace, device: str, emit: Emit) ->
             device=device,
             best_value=score.best_value,
             best_trial=score.best_trial,
+            in_flight=len(opened.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))),
         )
     )
 

@@ -124,7 +124,7 @@ class _Bar(_Lines):
             self.best = (event.best_value, event.best_trial)
             self.task = self.progress.add_task("", total=event.trials, status="")
         elif isinstance(event, TrialStarted):
-            self.flying[event.trial] = (0, event.epochs)
+            self.flying[event.trial] = (event.epochs_done, event.epochs)
         elif isinstance(event, EpochDone):
             self.flying[event.trial] = (event.epoch, event.epochs)
         elif isinstance(event, TrialEnded):
@@ -162,7 +162,8 @@ def opening(event: StudyOpened) -> Text:
     """The line a search begins with."""
     goal = f"{event.metric}, {event.direction}d"
     until = "" if event.trials is None else f" of {event.trials}"
-    state = f"resumed at trial {event.counted}{until}" if event.resumed else "new"
+    flying = f", {event.in_flight} in flight" if event.in_flight else ""
+    state = f"resumed at trial {event.counted}{until}{flying}" if event.resumed else "new"
     return Text(f"study {event.study} ({state}): {event.task}, {goal}, on {event.device}", style="bold")
 
 

@@ -116,6 +116,7 @@ class Recorder:
     def _announce_end(self, flight: Flight, value: float | None, result: Result, is_best: bool) -> None:
         assert flight.outcome is not None
         state, reason = flight.outcome
+        summary = result.summary()
         self.announce(
             TrialEnded(
                 trial=flight.number,
@@ -125,8 +126,8 @@ class Recorder:
                 params=dict(flight.params) or dict(self.storage.get_trial(flight.trial_id).params),
                 epochs_done=result.epochs_done,
                 epochs_asked=result.epochs_asked,
-                seconds=flight.seconds,
-                gap=result.summary().get("gap"),
+                seconds=summary.get("seconds", flight.seconds),
+                gap=summary.get("gap"),
                 counted=self.score.counted,
                 best_value=self.score.best_value,
                 best_trial=self.score.best_trial,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import re
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from json import dumps, loads
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
@@ -18,10 +20,26 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.storage import bulk, by_orm
 from tuner.storage.bulk import NewTrial, Writes
-from tuner.storage.mirror import Mirror, apart, as_stored
+from tuner.storage.mirror import Mirror, apart
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 Fence = Callable[[sa.Connection], None]
 """Called first in every transaction; may raise to forbid it."""
+
+NOTED_BY_PRUNERS_AND_SAMPLERS = re.compile("completed_rung_|.*:relative_params")
+"""System attributes that a trial which runs anew must not have."""
+
+
+def _by_one_thread(method: Method) -> Method:
+    """What another thread calls while one is in a transaction waits for its end, and is no part of it."""
+
+    @functools.wraps(method)
+    def call(self: BatchedStorage, *arguments: Any, **options: Any) -> Any:
+        with self._lock:
+            return method(self, *arguments, **options)
+
+    return cast(Method, call)
 
 
 class BatchedStorage(BaseStorage):
@@ -42,9 +60,11 @@ class BatchedStorage(BaseStorage):
         self.fence: Fence | None = None
         self._bulk = backend.get_current_version() in bulk.REVISIONS
         self._lock = threading.RLock()
-        self._forget_all()
+        self._forget_all(own=set())
 
-    def _forget_all(self) -> None:
+    def _forget_all(self, own: set[int]) -> None:
+        """Begin with an empty memory; only this process changes the trials `own`."""
+        self._own = own
         self._names: dict[int, str] = {}
         self._directions: dict[int, list[StudyDirection]] = {}
         self._mirrors: dict[int, Mirror] = {}
@@ -70,11 +90,12 @@ class BatchedStorage(BaseStorage):
                 yield
                 return
             self._writes, self._seen = Writes(), set()
+            own = set(self._own)
             try:
                 yield
                 self._commit(self._writes)
             except BaseException:
-                self._forget_all()
+                self._forget_all(own)
                 raise
             self._writes = None
 
@@ -102,9 +123,8 @@ class BatchedStorage(BaseStorage):
     def adopt(self, study_id: int) -> list[FrozenTrial]:
         """The RUNNING trials of a study, which from now on only this process changes."""
         with self._lock:
-            mirror = self._mirror(study_id)
-            running = mirror.select((TrialState.RUNNING,))
-            mirror.own.update(trial._trial_id for trial in running)
+            running = self._mirror(study_id).select((TrialState.RUNNING,))
+            self._own.update(trial._trial_id for trial in running)
             return running
 
     def forget(self, trial_id: int, parameters: bool = True) -> None:
@@ -112,22 +132,23 @@ class BatchedStorage(BaseStorage):
         with self.transaction():
             assert self._writes is not None
             trial, mirror = self._open_trial(trial_id)
-            noted = re.compile("completed_rung_|.*:relative_params")
-            kept = {key: value for key, value in trial.system_attrs.items() if not noted.match(key)}
+            stale = [key for key in trial.system_attrs if NOTED_BY_PRUNERS_AND_SAMPLERS.match(key)]
+            kept = {key: value for key, value in trial.system_attrs.items() if key not in stale}
             mirror.change(trial_id, intermediate_values={}, system_attrs=kept)
             if parameters:
                 mirror.change(trial_id, params={}, distributions={})
-            self._writes.statements.extend((statement, []) for statement in bulk.forgetting(trial_id, parameters))
+            self._writes.forget(trial_id, stale, parameters)
 
     def _mirror(self, study_id: int) -> Mirror:
         """The study's trials, as the database has them now; within a transaction, when it first looked."""
         if self._writes is not None and study_id in self._seen:
             return self._mirrors[study_id]
+        if self._writes is not None and not self._seen:
+            with self.engine.connect() as connection:  # before any trial is read, so that no later one goes unnoticed
+                self._writes.newest_id = bulk.newest_id(connection)
         mirror = self._mirrors.get(study_id)
         if mirror is None or not self._bulk:
-            own = set() if mirror is None else mirror.own
-            mirror = self._mirrors[study_id] = Mirror()
-            mirror.own = own
+            mirror = self._mirrors[study_id] = Mirror(self._own)
             mirror.put(self.backend.get_all_trials(study_id, deepcopy=False))
         else:
             with self.engine.connect() as connection:
@@ -156,9 +177,7 @@ class BatchedStorage(BaseStorage):
 
     def _disown(self, trial_id: int) -> None:
         """A trial was written outside transactions: what memory has of it is stale."""
-        with self._lock:
-            for mirror in self._mirrors.values():
-                mirror.own.discard(trial_id)
+        self._own.discard(trial_id)
 
     # Studies.
 
@@ -187,39 +206,41 @@ class BatchedStorage(BaseStorage):
     def get_all_studies(self) -> list[Any]:
         return self.backend.get_all_studies()
 
+    @_by_one_thread
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         if self._writes is None:
             self.backend.set_study_user_attr(study_id, key, value)
             return
         self.get_study_name_from_id(study_id)  # raises KeyError for an unknown study
-        self._writes.study_user_attributes[study_id, key] = value
+        self._writes.study_user_attributes[study_id, key] = dumps(value)
 
+    @_by_one_thread
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         if self._writes is None:
             self.backend.set_study_system_attr(study_id, key, value)
             return
         self.get_study_name_from_id(study_id)  # raises KeyError for an unknown study
-        self._writes.study_system_attributes[study_id, key] = value
+        self._writes.study_system_attributes[study_id, key] = dumps(value)
 
+    @_by_one_thread
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         found = self.backend.get_study_user_attrs(study_id)
         written = {} if self._writes is None else self._writes.study_user_attributes
-        return found | {key: as_stored(value) for (study, key), value in written.items() if study == study_id}
+        return found | {key: loads(value) for (study, key), value in written.items() if study == study_id}
 
+    @_by_one_thread
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         found = self.backend.get_study_system_attrs(study_id)
         written = {} if self._writes is None else self._writes.study_system_attributes
-        return found | {key: as_stored(value) for (study, key), value in written.items() if study == study_id}
+        return found | {key: loads(value) for (study, key), value in written.items() if study == study_id}
 
     # Trials, written.
 
+    @_by_one_thread
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         if self._writes is None:
             return self.backend.create_new_trial(study_id, template_trial)
         mirror, writes = self._mirror(study_id), self._writes
-        if not writes.trials:
-            with self.engine.connect() as connection:
-                writes.newest_id = bulk.newest_id(connection)
         trial_id, number = writes.newest_id + 1 + len(writes.trials), len(mirror.trials)
         trial = FrozenTrial(
             number=number,
@@ -239,7 +260,8 @@ class BatchedStorage(BaseStorage):
             trial.state = TrialState.WAITING if template_trial.state == TrialState.WAITING else TrialState.RUNNING
         writes.trials.append(NewTrial(trial_id, study_id, number, trial.state, trial.datetime_start))
         mirror.put([trial])
-        mirror.own.add(trial_id)
+        if trial.state == TrialState.RUNNING:
+            self._own.add(trial_id)
         if template_trial is not None:
             self._fill(trial_id, template_trial)
         return trial_id
@@ -257,6 +279,7 @@ class BatchedStorage(BaseStorage):
         if template.state.is_finished():
             self._end(trial_id, template.state, template.values, template.datetime_complete or datetime.now())
 
+    @_by_one_thread
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
@@ -274,6 +297,7 @@ class BatchedStorage(BaseStorage):
         )
         self._writes.parameters[trial_id, param_name] = (param_value_internal, distribution)
 
+    @_by_one_thread
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         if self._writes is None:
             self._disown(trial_id)
@@ -286,16 +310,20 @@ class BatchedStorage(BaseStorage):
             if trial.state != TrialState.WAITING:
                 return False
             mirror.change(trial_id, state=state, datetime_start=now)
-            mirror.own.add(trial_id)
+            self._own.add(trial_id)
             self._writes.claims[trial_id] = now
+        else:
+            raise NotImplementedError("a trial cannot be put back into the queue within a transaction")
         return True
 
     def _end(self, trial_id: int, state: TrialState, values: Sequence[float] | None, time: datetime) -> None:
         assert self._writes is not None
         _, mirror = self._open_trial(trial_id)
+        values = None if values is None else list(values)
         mirror.change(trial_id, state=state, values=values, datetime_complete=time)
         self._writes.ends[trial_id] = (state, values, time)
 
+    @_by_one_thread
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         if self._writes is None:
             self._disown(trial_id)
@@ -305,23 +333,27 @@ class BatchedStorage(BaseStorage):
         mirror.change(trial_id, intermediate_values={**trial.intermediate_values, step: float(intermediate_value)})
         self._writes.reports[trial_id, step] = float(intermediate_value)
 
+    @_by_one_thread
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         if self._writes is None:
             self._disown(trial_id)
             self.backend.set_trial_user_attr(trial_id, key, value)
             return
         trial, mirror = self._open_trial(trial_id)
-        mirror.change(trial_id, user_attrs={**trial.user_attrs, key: as_stored(value)})
-        self._writes.user_attributes[trial_id, key] = value
+        text = dumps(value)
+        mirror.change(trial_id, user_attrs={**trial.user_attrs, key: loads(text)})
+        self._writes.user_attributes[trial_id, key] = text
 
+    @_by_one_thread
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         if self._writes is None:
             self._disown(trial_id)
             self.backend.set_trial_system_attr(trial_id, key, value)
             return
         trial, mirror = self._open_trial(trial_id)
-        mirror.change(trial_id, system_attrs={**trial.system_attrs, key: as_stored(value)})
-        self._writes.system_attributes[trial_id, key] = value
+        text = dumps(value)
+        mirror.change(trial_id, system_attrs={**trial.system_attrs, key: loads(text)})
+        self._writes.system_attributes[trial_id, key] = text
 
     # Trials, read.
 
@@ -332,7 +364,7 @@ class BatchedStorage(BaseStorage):
             for mirror in self._mirrors.values():
                 if trial_id in mirror.numbers:
                     known = mirror.get(trial_id)
-                    if known.state.is_finished() or trial_id in mirror.own:
+                    if known.state.is_finished() or trial_id in self._own:
                         return apart(known)
             return self.backend.get_trial(trial_id)
 

@@ -5,11 +5,11 @@ It holds for the schema revisions in `REVISIONS`; with any other, `by_orm.py` wr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from json import dumps
+from itertools import starmap
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,19 +48,33 @@ class NewTrial:
 
 @dataclass
 class Writes:
-    """What a transaction writes, by kind. Where a thing is set twice, the last one holds."""
+    """What a transaction writes, by kind; attributes as JSON. Where a thing is set twice, the last one holds."""
 
     newest_id: int = -1
     trials: list[NewTrial] = field(default_factory=list)
     claims: dict[int, datetime] = field(default_factory=dict)
     parameters: dict[tuple[int, str], tuple[float, BaseDistribution]] = field(default_factory=dict)
     reports: dict[tuple[int, int], float] = field(default_factory=dict)
-    user_attributes: dict[tuple[int, str], Any] = field(default_factory=dict)
-    system_attributes: dict[tuple[int, str], Any] = field(default_factory=dict)
-    study_user_attributes: dict[tuple[int, str], Any] = field(default_factory=dict)
-    study_system_attributes: dict[tuple[int, str], Any] = field(default_factory=dict)
+    user_attributes: dict[tuple[int, str], str] = field(default_factory=dict)
+    system_attributes: dict[tuple[int, str], str] = field(default_factory=dict)
+    study_user_attributes: dict[tuple[int, str], str] = field(default_factory=dict)
+    study_system_attributes: dict[tuple[int, str], str] = field(default_factory=dict)
     ends: dict[int, tuple[TrialState, Sequence[float] | None, datetime]] = field(default_factory=dict)
+    deletions: list[sa.Executable] = field(default_factory=list)
     statements: list[tuple[sa.Executable, list[dict[str, Any]]]] = field(default_factory=list)
+
+    def forget(self, trial_id: int, stale: Collection[str], parameters: bool) -> None:
+        """Drop a trial's reports, its system attributes `stale` and maybe its parameters; what is set later stays."""
+        self.reports = {key: value for key, value in self.reports.items() if key[0] != trial_id}
+        self.system_attributes = {
+            key: value for key, value in self.system_attributes.items() if key[0] != trial_id or key[1] not in stale
+        }
+        of_trial = SYSTEM_ATTRIBUTES.c.trial_id == trial_id
+        self.deletions.append(sa.delete(REPORTS).where(REPORTS.c.trial_id == trial_id))
+        self.deletions.append(sa.delete(SYSTEM_ATTRIBUTES).where(of_trial, SYSTEM_ATTRIBUTES.c.key.in_(stale)))
+        if parameters:
+            self.parameters = {key: value for key, value in self.parameters.items() if key[0] != trial_id}
+            self.deletions.append(sa.delete(PARAMETERS).where(PARAMETERS.c.trial_id == trial_id))
 
 
 def newest_id(connection: sa.Connection) -> int:
@@ -76,40 +90,26 @@ def newer_ids(connection: sa.Connection, study_id: int, than: int) -> list[int]:
 
 def write(connection: sa.Connection, writes: Writes) -> None:
     """Write everything; `ConflictError` where another process was there first. The caller commits."""
+    for deletion in writes.deletions:
+        connection.execute(deletion)
     if writes.trials:
         _refuse_newer(connection, writes)
         connection.execute(sa.insert(TRIALS), [_row(trial) for trial in writes.trials])
     for trial_id, time in writes.claims.items():
         _claim(connection, trial_id, time)
-    if writes.parameters:
-        rows = [
-            {"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": _json(distribution)}
-            for (trial_id, name), (value, distribution) in writes.parameters.items()
-        ]
-        connection.execute(sa.insert(PARAMETERS), rows)
-    _upsert(connection, REPORTS, ("trial_id", "step"), map(_report, *_columns(writes.reports)))
+    _upsert(connection, PARAMETERS, ("trial_id", "param_name"), starmap(_parameter, writes.parameters.items()))
+    _upsert(connection, REPORTS, ("trial_id", "step"), starmap(_report, writes.reports.items()))
     for table, owner, attributes in (
         (USER_ATTRIBUTES, "trial_id", writes.user_attributes),
         (SYSTEM_ATTRIBUTES, "trial_id", writes.system_attributes),
         (STUDY_USER_ATTRIBUTES, "study_id", writes.study_user_attributes),
         (STUDY_SYSTEM_ATTRIBUTES, "study_id", writes.study_system_attributes),
     ):
-        rows = [{owner: key[0], "key": key[1], "value_json": dumps(value)} for key, value in attributes.items()]
+        rows = [{owner: key[0], "key": key[1], "value_json": value} for key, value in attributes.items()]
         _upsert(connection, table, (owner, "key"), rows)
     _end(connection, writes)
     for statement, rows in writes.statements:
         connection.execute(statement, rows or None)
-
-
-def forgetting(trial_id: int, parameters: bool) -> list[sa.Executable]:
-    """Statements that drop a trial's reports, what pruners noted on it and, if wanted, its parameters."""
-    key = SYSTEM_ATTRIBUTES.c.key
-    stale = key.like("completed_rung_%") | key.like("%:relative_params%")
-    statements: list[sa.Executable] = [
-        sa.delete(REPORTS).where(REPORTS.c.trial_id == trial_id),
-        sa.delete(SYSTEM_ATTRIBUTES).where(SYSTEM_ATTRIBUTES.c.trial_id == trial_id, stale),
-    ]
-    return statements + [sa.delete(PARAMETERS).where(PARAMETERS.c.trial_id == trial_id)] * parameters
 
 
 def _refuse_newer(connection: sa.Connection, writes: Writes) -> None:
@@ -152,8 +152,11 @@ def _end(connection: sa.Connection, writes: Writes) -> None:
         connection.execute(update, ends)
 
 
-def _columns(reports: dict[tuple[int, int], float]) -> tuple[Iterable[tuple[int, int]], Iterable[float]]:
-    return reports.keys(), reports.values()
+def _parameter(key: tuple[int, str], searched: tuple[float, BaseDistribution]) -> dict[str, Any]:
+    trial_id, name = key
+    value, distribution = searched
+    text = distribution_to_json(distribution)
+    return {"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": text}
 
 
 def _report(key: tuple[int, int], value: float) -> dict[str, Any]:
@@ -173,10 +176,6 @@ def _upserting(dialect: str, table: sa.Table, key: tuple[str, ...], columns: tup
     insert: Any = (postgresql if dialect == "postgresql" else sqlite).insert(table)
     changed = {name: insert.excluded[name] for name in columns if name not in key}
     return insert.on_conflict_do_update(index_elements=list(key), set_=changed)  # type: ignore[no-any-return]
-
-
-def _json(distribution: BaseDistribution) -> str:
-    return distribution_to_json(distribution)
 
 
 def _utc(time: datetime | None) -> datetime | None:

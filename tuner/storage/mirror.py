@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Container, Iterable
 from typing import Any
 
@@ -14,13 +13,14 @@ from optuna.trial import FrozenTrial, TrialState
 class Mirror:
     """A study's trials by number, and what this process knows of them.
 
-    A trial that has not finished is either `own`, so that only this process changes it, or stale after every read.
+    A trial that has not finished is either in `own`, ids of those that only this process changes, or stale after
+    every read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own: set[int]) -> None:
+        self.own = own
         self.trials: list[FrozenTrial] = []
         self.numbers: dict[int, int] = {}
-        self.own: set[int] = set()
         self._unfinished: set[int] = set()
         self._distributions: dict[str, BaseDistribution] = {}
 
@@ -86,8 +86,3 @@ def apart(trial: FrozenTrial) -> FrozenTrial:
     found.user_attrs, found.system_attrs = dict(trial.user_attrs), dict(trial.system_attrs)
     found.intermediate_values = dict(trial.intermediate_values)
     return found
-
-
-def as_stored(value: Any) -> Any:
-    """An attribute as the database gives it back: tuples are lists, keys are strings."""
-    return json.loads(json.dumps(value))
