@@ -74,5 +74,5 @@ def drop_others(folder: Path, chosen: set[int]) -> None:
     for path in folder.glob("trial-*.safetensors"):
         number = path.stem.removeprefix("trial-")
         if number.isdigit() and int(number) not in chosen:
+            path.with_suffix(".yaml").unlink(missing_ok=True)  # first: it is found by the weights beside it
             path.unlink(missing_ok=True)
-            path.with_suffix(".yaml").unlink(missing_ok=True)
