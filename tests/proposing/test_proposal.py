@@ -1,4 +1,4 @@
-"""Proposals: new, feasible, a function of seed, number and records, and completed after a crash at any write."""
+"""Proposals: new, feasible, a function of seed, number and records, and made again after a crash."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 import math
 import shutil
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -171,104 +170,75 @@ def test_several_in_flight_differ_and_come_again(tmp_path):
     assert len({json.dumps(values, sort_keys=True) for values in asked[0]}) == 3
 
 
-@dataclass(frozen=True)
-class Completed:
-    """What a new process proposes (again where a proposal was cut short) and the trial table after it.
-
-    `found` names what of the proposal was written before; None where there was no row yet.
-    """
-
-    proposal: Proposal
-    rows: list[tuple[Any, ...]]
-    found: frozenset[str] | None
-
-
-def completed(folder: Path, space: SearchSpace) -> Completed:
+def asked(folder: Path, space: SearchSpace, kill: bool = False) -> Proposal | None:
+    """Ask within a transaction, as a search does; `kill` at its commit."""
     opened = open_study(folder, space)
-    running = opened.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    assert len(running) <= 1
-    found = frozenset({*running[0].user_attrs, *running[0].params}) if running else None
-    proposer = proposer_of(opened, space)
-    whole = bool(running) and "recipe" in running[0].user_attrs
-    proposal = proposer.again(running[0]) if whole else proposer.ask(*running)
-    assert proposal is not None
-    rows = rows_of(opened.study)
-    close(opened)
-    return Completed(proposal, rows, found)
-
-
-def crashes(folder: Path, space: SearchSpace) -> Iterator[tuple[int, Path]]:
-    """Copies of the study in `folder`, each killed at another write of its next proposal."""
-    for write in range(40):
-        copy = folder.parent / f"{folder.name}-{write}"
-        shutil.copytree(folder, copy)
-        opened = open_study(copy, space)
-        kill_at(opened.storage.engine, write)
-        try:
-            proposer_of(opened, space).ask()
-            died = False
-        except Killed:
-            died = True
+    if kill:
+        kill_at(opened.storage.engine, 0)
+    try:
+        with opened.storage.transaction():
+            return proposer_of(opened, space).ask()
+    finally:
         close(opened)
-        if not died:
-            return
-        yield write, copy
-    pytest.fail("a proposal of 40 writes")
-
-
-@pytest.mark.parametrize(("sampler", "before"), [("random", 0), *((name, 4) for name in (*SAMPLERS, "grid"))])
-def test_a_proposal_cut_short_at_any_write_is_made_again(tmp_path, sampler, before):
-    space = space_of(FINITE if sampler == "grid" else MIXED, sampler)
-    start = tmp_path / "start"
-    run(start, space, before)
-    shutil.copytree(start, tmp_path / "whole")
-    whole = completed(tmp_path / "whole", space)
-    stages: list[frozenset[str] | None] = []
-    for write, folder in crashes(start, space):
-        again = completed(folder, space)
-        stages.append(again.found)
-        assert again.proposal == whole.proposal, f"killed at write {write}"
-        assert again.rows == whole.rows, f"killed at write {write}"
-    assert {None, frozenset(), frozenset({"values"})} <= set(stages)
-    assert any(stage and 1 < len(stage) < 1 + len(whole.proposal.values) for stage in stages)
-
-
-def test_an_enqueued_proposal_cut_short_at_any_write_is_made_again(tmp_path):
-    space = space_of()
-    values = check_enqueued(space, {"optimizer": "Adam", "learning_rate": 0.05, "model.sizes": [5, 5]}, "file")[0]
-    start = tmp_path / "start"
-    opened = open_study(start, space)
-    enqueue(opened.study, space, values, "by hand")
-    close(opened)
-    for write, folder in crashes(start, space):
-        proposal = completed(folder, space).proposal
-        assert proposal.number == 0, f"killed at write {write}"
-        assert proposal.values == values, f"killed at write {write}"
 
 
 @pytest.mark.parametrize(
-    "attrs", [{}, {"values": {"model.a": 2, "model.b": "y"}}], ids=["nothing written", "values written"]
+    ("sampler", "before"),
+    [
+        ("random", 0),
+        *((name, 4) for name in ("random", "tpe", "cmaes", "qmc", "grid")),
+        pytest.param("gp", 4, marks=pytest.mark.slow),
+    ],
 )
-def test_a_running_row_is_completed_under_its_own_number(tmp_path, attrs):
-    space = space_of(FEW)
+def test_a_proposal_killed_at_its_commit_leaves_nothing_and_is_made_again(tmp_path, sampler, before):
+    space = space_of(FINITE if sampler == "grid" else MIXED, sampler)
+    run(tmp_path / "killed", space, before)
+    shutil.copytree(tmp_path / "killed", tmp_path / "whole")
+    recorded = table(tmp_path / "killed")
+    for _ in range(2):
+        with pytest.raises(Killed):
+            asked(tmp_path / "killed", space, kill=True)
+        assert table(tmp_path / "killed") == recorded
+    assert asked(tmp_path / "killed", space) == asked(tmp_path / "whole", space)
+    assert table(tmp_path / "killed") == table(tmp_path / "whole")
+    assert len(table(tmp_path / "whole")) == before + 1
+
+
+def test_several_proposals_of_one_transaction_are_those_of_several(tmp_path):
+    space = space_of(sampler="tpe")
+    proposals = []
+    for name in ("one", "several"):
+        run(tmp_path / name, space, 4)
+        opened = open_study(tmp_path / name, space)
+        proposer = proposer_of(opened, space)
+        with opened.storage.transaction() if name == "one" else nullcontext():
+            proposals.append([proposer.ask() for _ in range(3)])
+        close(opened)
+    assert proposals[0] == proposals[1]
+    assert table(tmp_path / "one") == table(tmp_path / "several")
+
+
+def test_an_enqueued_proposal_killed_at_its_commit_waits_and_is_made_again(tmp_path):
+    space = space_of()
+    values = check_enqueued(space, {"optimizer": "Adam", "learning_rate": 0.05, "model.sizes": [5, 5]}, "file")[0]
     opened = open_study(tmp_path, space)
-    row = opened.study.ask()
-    for key, value in attrs.items():
-        row.set_user_attr(key, value)
+    enqueue(opened.study, space, values, "by hand")
     close(opened)
-    after = completed(tmp_path, space)
-    assert after.proposal.number == 0
-    if attrs:
-        assert after.proposal.values == attrs["values"]
-    assert [row[2] for row in after.rows] == [after.proposal.values]
+    with pytest.raises(Killed):
+        asked(tmp_path, space, kill=True)
+    assert [row[1] for row in table(tmp_path)] == [TrialState.WAITING]
+    proposal = asked(tmp_path, space)
+    assert (proposal.number, proposal.values) == (0, values)
+    assert [row[1] for row in table(tmp_path)] == [TrialState.RUNNING]
 
 
 def test_a_started_proposal_is_given_again_whole(tmp_path):
     space = space_of()
+    proposal = asked(tmp_path, space)
     opened = open_study(tmp_path, space)
-    asked = proposer_of(opened, space).ask()
+    (running,) = opened.storage.adopt(opened.study._study_id)
+    assert proposer_of(opened, space).again(running) == proposal
     close(opened)
-    assert completed(tmp_path, space).proposal == asked
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])

@@ -16,7 +16,7 @@ from tuner.search_space import Target, build_space
 from tuner.search_space.file import SpaceFile
 from tuner.storage import connect as connecting
 from tuner.storage.connect import connect, explained, url
-from tuner.storage.studies import Studies, mark_ready
+from tuner.storage.studies import OpenStudy, Studies, mark_ready
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -120,12 +120,17 @@ def test_a_busy_database_is_a_message(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match=r"s\.db.*locked by another process"), explained(path):
         opened.study.set_user_attr("ended", "")
     with pytest.raises(StorageError, match=r"s\.db.*locked by another process"), explained(path):
-        opened.epochs.forget(0, 1)
+        ask_in_a_transaction(opened)
     other.execute("ROLLBACK")
     opened.study.add_trial(optuna.trial.create_trial(value=1.0))
     assert len(opened.study.trials) == 2
     other.close()
     opened.storage.engine.dispose()
+
+
+def ask_in_a_transaction(opened: OpenStudy) -> None:
+    with opened.storage.transaction():
+        opened.study.ask()
 
 
 def test_reading_goes_on_while_another_writes(tmp_path, monkeypatch):
