@@ -13,6 +13,7 @@ import torch
 from optuna.trial import TrialState
 
 from tuner import conductor
+from tuner.errors import StorageError
 from tuner.events import Event, Note
 from tuner.rounds.asking import Asker
 from tuner.search import SearchRequest, search
@@ -183,6 +184,44 @@ def test_a_trial_that_another_process_queues_while_asking_is_tried_next(run, mon
     found = table("studies")
     assert [row[0] for row in found] == list(range(7))
     assert found[queued[0]][2] == {"learning_rate": 0.0125}
+    assert all(row[1].is_finished() for row in found)
+
+
+def test_duplicates_end_with_their_originals_however_often_the_asks_are_made_again(run, monkeypatch) -> None:
+    fill = Asker.fill
+
+    def disturbed(self: Asker, in_flight: int) -> Any:
+        asked = fill(self, in_flight)
+        study = optuna.load_study(study_name="tiny-small", storage="sqlite:///studies/tiny-small.db")
+        if len(study.get_trials(deepcopy=False)) < 12:
+            study.enqueue_trial({"learning_rate": 0.01, "model.hidden": 2})
+        return asked
+
+    monkeypatch.setattr(Asker, "fill", disturbed)
+    run(mode="small", sampler="random")
+    study = optuna.load_study(study_name="tiny-small", storage="sqlite:///studies/tiny-small.db")
+    assert all(trial.state.is_finished() for trial in study.trials)
+    copies = [trial for trial in study.trials if "duplicate_of" in trial.user_attrs]
+    assert copies
+    assert all(trial.value == study.trials[trial.user_attrs["duplicate_of"]].value for trial in copies)
+
+
+def test_a_trial_that_another_program_ends_stays_ended(run, monkeypatch) -> None:
+    epoch = PlainRun.epoch
+
+    def meddled(self: PlainRun) -> Any:
+        study = optuna.load_study(study_name="tiny-pruned", storage="sqlite:///studies/tiny-pruned.db")
+        if self.epochs_done == 1 and study.trials[1].state == TrialState.RUNNING:
+            study.tell(1, state=TrialState.FAIL)
+        return epoch(self)
+
+    monkeypatch.setattr(PlainRun, "epoch", meddled)
+    with pytest.raises(StorageError, match="another program ended trial 1 while it was trained"):
+        run()
+    run()
+    found = table("studies")
+    assert [row[1].name for row in found][1] == "FAIL"
+    assert len(found) == 7
     assert all(row[1].is_finished() for row in found)
 
 

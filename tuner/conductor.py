@@ -186,6 +186,7 @@ class Conductor:
             return
         with self.recorder.transaction():
             proposals = [proposal for trial in running if (proposal := self._taken(trial)) is not None]
+            self.recorder.duplicates()
             self._announce_start(proposals)
         self.flying = [self._begun(proposal) for proposal in proposals]
         for flight in self.flying:
@@ -205,10 +206,7 @@ class Conductor:
         if "values" not in trial.user_attrs:  # begun by `Objective` in plain Optuna: its epochs have no rows
             self.storage.forget(trial._trial_id, parameters=False)
         proposal = self.asker.proposer.again(trial)
-        if proposal.duplicate_of is not None:
-            self.recorder.duplicate(proposal.trial_id, proposal.duplicate_of)
-            return None
-        return proposal
+        return proposal if proposal.duplicate_of is None else None
 
     def _restore(self, flight: Flight) -> None:
         """Bring a trial to the newest state that a checkpoint has of it, or to its beginning."""

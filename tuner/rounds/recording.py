@@ -34,7 +34,12 @@ class Recorder:
     def reread(self) -> None:
         """Take the score, and what waits for others, from the study's records."""
         self.score = score_of(self.study, self.space.maximize)
-        self._waiting: list[tuple[int, int]] = []
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._waiting: list[tuple[int, int]] = [
+            (trial._trial_id, trial.user_attrs["duplicate_of"])
+            for trial in running
+            if "duplicate_of" in trial.user_attrs
+        ]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

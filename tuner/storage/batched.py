@@ -6,8 +6,8 @@ import copy
 import functools
 import re
 import threading
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from json import dumps, loads
 from typing import Any, TypeVar, cast
@@ -19,7 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.storage import bulk, by_orm
-from tuner.storage.bulk import NewTrial, Writes
+from tuner.storage.bulk import ConflictError, NewTrial, Writes
 from tuner.storage.mirror import Mirror, apart
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -31,13 +31,14 @@ NOTED_BY_PRUNERS_AND_SAMPLERS = re.compile("completed_rung_|.*:relative_params")
 """System attributes that a trial which runs anew must not have."""
 
 
-def _by_one_thread(method: Method) -> Method:
-    """What another thread calls while one is in a transaction waits for its end, and is no part of it."""
+def _writing(method: Method) -> Method:
+    """A write outside a transaction is one of its own, made again where another process was in between."""
 
     @functools.wraps(method)
     def call(self: BatchedStorage, *arguments: Any, **options: Any) -> Any:
-        with self._lock:
-            return method(self, *arguments, **options)
+        while True:
+            with suppress(ConflictError), self.transaction():
+                return method(self, *arguments, **options)
 
     return cast(Method, call)
 
@@ -52,7 +53,7 @@ class BatchedStorage(BaseStorage):
     it ends, all or none, and none where an exception leaves the block. It raises `bulk.ConflictError` at its end where
     another process added or took a trial in between; then it is to be made again. Trials that a transaction created,
     took from the queue or adopted are held in memory and not read again, since only their owner changes them.
-    Without a transaction every call goes to the database by itself, as Optuna's does.
+    A call outside of one is a transaction of its own.
     """
 
     def __init__(self, backend: RDBStorage) -> None:
@@ -114,11 +115,11 @@ class BatchedStorage(BaseStorage):
                 by_orm.write(self.backend, connection, writes)
             connection.commit()
 
+    @_writing
     def execute(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
         """Execute a statement of our own tables, with the transaction's other writes or by itself."""
-        with self.transaction():
-            assert self._writes is not None
-            self._writes.statements.append((statement, rows))
+        assert self._writes is not None
+        self._writes.statements.append((statement, rows))
 
     def adopt(self, study_id: int) -> list[FrozenTrial]:
         """The RUNNING trials of a study, which from now on only this process changes."""
@@ -127,17 +128,17 @@ class BatchedStorage(BaseStorage):
             self._own.update(trial._trial_id for trial in running)
             return running
 
+    @_writing
     def forget(self, trial_id: int, parameters: bool = True) -> None:
         """Drop the reports of an unfinished trial, what pruners noted, and its `parameters`, for it runs anew."""
-        with self.transaction():
-            assert self._writes is not None
-            trial, mirror = self._open_trial(trial_id)
-            stale = [key for key in trial.system_attrs if NOTED_BY_PRUNERS_AND_SAMPLERS.match(key)]
-            kept = {key: value for key, value in trial.system_attrs.items() if key not in stale}
-            mirror.change(trial_id, intermediate_values={}, system_attrs=kept)
-            if parameters:
-                mirror.change(trial_id, params={}, distributions={})
-            self._writes.forget(trial_id, stale, parameters)
+        assert self._writes is not None
+        trial, mirror = self._open_trial(trial_id)
+        stale = [key for key in trial.system_attrs if NOTED_BY_PRUNERS_AND_SAMPLERS.match(key)]
+        kept = {key: value for key, value in trial.system_attrs.items() if key not in stale}
+        mirror.change(trial_id, intermediate_values={}, system_attrs=kept)
+        if parameters:
+            mirror.change(trial_id, params={}, distributions={})
+        self._writes.forget(trial_id, stale, parameters)
 
     def _mirror(self, study_id: int) -> Mirror:
         """The study's trials, as the database has them now; within a transaction, when it first looked."""
@@ -175,10 +176,6 @@ class BatchedStorage(BaseStorage):
         self.check_trial_is_updatable(trial_id, trial.state)
         return trial, mirror
 
-    def _disown(self, trial_id: int) -> None:
-        """A trial was written outside transactions: what memory has of it is stale."""
-        self._own.discard(trial_id)
-
     # Studies.
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
@@ -206,40 +203,33 @@ class BatchedStorage(BaseStorage):
     def get_all_studies(self) -> list[Any]:
         return self.backend.get_all_studies()
 
-    @_by_one_thread
+    @_writing
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        if self._writes is None:
-            self.backend.set_study_user_attr(study_id, key, value)
-            return
+        assert self._writes is not None
         self.get_study_name_from_id(study_id)  # raises KeyError for an unknown study
         self._writes.study_user_attributes[study_id, key] = dumps(value)
 
-    @_by_one_thread
+    @_writing
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        if self._writes is None:
-            self.backend.set_study_system_attr(study_id, key, value)
-            return
+        assert self._writes is not None
         self.get_study_name_from_id(study_id)  # raises KeyError for an unknown study
         self._writes.study_system_attributes[study_id, key] = dumps(value)
 
-    @_by_one_thread
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        found = self.backend.get_study_user_attrs(study_id)
-        written = {} if self._writes is None else self._writes.study_user_attributes
-        return found | {key: loads(value) for (study, key), value in written.items() if study == study_id}
+        with self._lock:
+            written = {} if self._writes is None else self._writes.study_user_attributes
+            return self.backend.get_study_user_attrs(study_id) | _of(study_id, written)
 
-    @_by_one_thread
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        found = self.backend.get_study_system_attrs(study_id)
-        written = {} if self._writes is None else self._writes.study_system_attributes
-        return found | {key: loads(value) for (study, key), value in written.items() if study == study_id}
+        with self._lock:
+            written = {} if self._writes is None else self._writes.study_system_attributes
+            return self.backend.get_study_system_attrs(study_id) | _of(study_id, written)
 
     # Trials, written.
 
-    @_by_one_thread
+    @_writing
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        if self._writes is None:
-            return self.backend.create_new_trial(study_id, template_trial)
+        assert self._writes is not None
         mirror, writes = self._mirror(study_id), self._writes
         trial_id, number = writes.newest_id + 1 + len(writes.trials), len(mirror.trials)
         trial = FrozenTrial(
@@ -279,14 +269,11 @@ class BatchedStorage(BaseStorage):
         if template.state.is_finished():
             self._end(trial_id, template.state, template.values, template.datetime_complete or datetime.now())
 
-    @_by_one_thread
+    @_writing
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        if self._writes is None:
-            self._disown(trial_id)
-            self.backend.set_trial_param(trial_id, param_name, param_value_internal, distribution)
-            return
+        assert self._writes is not None
         trial, mirror = self._open_trial(trial_id)
         mirror.check_distribution(param_name, distribution)
         value = distribution.to_external_repr(param_value_internal)
@@ -297,11 +284,9 @@ class BatchedStorage(BaseStorage):
         )
         self._writes.parameters[trial_id, param_name] = (param_value_internal, distribution)
 
-    @_by_one_thread
+    @_writing
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        if self._writes is None:
-            self._disown(trial_id)
-            return self.backend.set_trial_state_values(trial_id, state, values)
+        assert self._writes is not None
         trial, mirror = self._open_trial(trial_id)
         now = datetime.now()
         if state.is_finished():
@@ -323,33 +308,24 @@ class BatchedStorage(BaseStorage):
         mirror.change(trial_id, state=state, values=values, datetime_complete=time)
         self._writes.ends[trial_id] = (state, values, time)
 
-    @_by_one_thread
+    @_writing
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        if self._writes is None:
-            self._disown(trial_id)
-            self.backend.set_trial_intermediate_value(trial_id, step, intermediate_value)
-            return
+        assert self._writes is not None
         trial, mirror = self._open_trial(trial_id)
         mirror.change(trial_id, intermediate_values={**trial.intermediate_values, step: float(intermediate_value)})
         self._writes.reports[trial_id, step] = float(intermediate_value)
 
-    @_by_one_thread
+    @_writing
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if self._writes is None:
-            self._disown(trial_id)
-            self.backend.set_trial_user_attr(trial_id, key, value)
-            return
+        assert self._writes is not None
         trial, mirror = self._open_trial(trial_id)
         text = dumps(value)
         mirror.change(trial_id, user_attrs={**trial.user_attrs, key: loads(text)})
         self._writes.user_attributes[trial_id, key] = text
 
-    @_by_one_thread
+    @_writing
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if self._writes is None:
-            self._disown(trial_id)
-            self.backend.set_trial_system_attr(trial_id, key, value)
-            return
+        assert self._writes is not None
         trial, mirror = self._open_trial(trial_id)
         text = dumps(value)
         mirror.change(trial_id, system_attrs={**trial.system_attrs, key: loads(text)})
@@ -384,3 +360,8 @@ class BatchedStorage(BaseStorage):
 
     def remove_session(self) -> None:
         self.backend.remove_session()
+
+
+def _of(study_id: int, attributes: Mapping[tuple[int, str], str]) -> dict[str, Any]:
+    """A study's attributes among those that are to be written."""
+    return {key: loads(value) for (study, key), value in attributes.items() if study == study_id}

@@ -18,6 +18,8 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tuner.errors import StorageError
+
 REVISIONS = ("v3.2.0.a",)
 """Optuna's schema revisions (alembic) whose tables are the ones written here."""
 
@@ -89,7 +91,12 @@ def newer_ids(connection: sa.Connection, study_id: int, than: int) -> list[int]:
 
 
 def write(connection: sa.Connection, writes: Writes) -> None:
-    """Write everything; `ConflictError` where another process was there first. The caller commits."""
+    """Write everything; the caller commits.
+
+    Raises `ConflictError` where another process was there first, `StorageError` where one ended or deleted a trial
+    that is written to.
+    """
+    _refuse_ended(connection, writes)
     for deletion in writes.deletions:
         connection.execute(deletion)
     if writes.trials:
@@ -110,6 +117,24 @@ def write(connection: sa.Connection, writes: Writes) -> None:
     _end(connection, writes)
     for statement, rows in writes.statements:
         connection.execute(statement, rows or None)
+
+
+def _refuse_ended(connection: sa.Connection, writes: Writes) -> None:
+    keyed = (writes.parameters, writes.reports, writes.user_attributes, writes.system_attributes)
+    touched = {key[0] for part in keyed for key in part} | set(writes.ends)
+    touched -= {trial.trial_id for trial in writes.trials} | set(writes.claims)
+    if not touched:
+        return
+    unfinished = TRIALS.c.state.in_((TrialState.RUNNING, TrialState.WAITING))
+    query = sa.select(TRIALS.c.trial_id).where(TRIALS.c.trial_id.in_(sorted(touched)), unfinished)
+    lost = touched - {row[0] for row in connection.execute(query)}
+    if lost:
+        number = connection.execute(sa.select(TRIALS.c.number).where(TRIALS.c.trial_id == min(lost))).scalar()
+        raise StorageError(
+            "another program deleted the study while it was trained"
+            if number is None
+            else f"another program ended trial {number} while it was trained; run the same command again to go on"
+        )
 
 
 def _refuse_newer(connection: sa.Connection, writes: Writes) -> None:
