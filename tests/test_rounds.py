@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from optuna.trial import TrialState
 
 from tuner import conductor
-from tuner.errors import StorageError
+from tuner.errors import SearchStoppedError, StorageError
 from tuner.events import Event, Note
 from tuner.rounds.asking import Asker
 from tuner.search import SearchRequest, search
@@ -223,6 +224,92 @@ def test_a_trial_that_another_program_ends_stays_ended(run, monkeypatch) -> None
     assert [row[1].name for row in found][1] == "FAIL"
     assert len(found) == 7
     assert all(row[1].is_finished() for row in found)
+
+
+def test_hyperband_over_an_objective_function_prunes_alike_in_parts(events: list[Event]) -> None:
+    """It cannot know the steps before a trial is complete, and must not find out anew in each process."""
+    Path("steps.py").write_text(
+        "import optuna\n"
+        "def objective(trial):\n"
+        "    x = trial.suggest_float('x', 0, 1)\n"
+        "    for step in range(3 * (1 + trial.number)):\n"
+        "        trial.report(x + 1 / (1 + step), step)\n"
+        "        if trial.should_prune(): raise optuna.TrialPruned\n"
+        "    return x\n"
+    )
+    for folder, parts in (("parts", (2, 5, 9, 16)), ("whole", (16,))):
+        for trials in parts:
+            overrides = {"pruner": "hyperband", "trials": trials}
+            search(SearchRequest("steps.py:objective", "quick", Path(folder), overrides=overrides), events.append)
+    assert TrialState.PRUNED in {row[1] for row in table("whole", "steps-quick")}
+    assert table("parts", "steps-quick") == table("whole", "steps-quick")
+
+
+def test_an_error_of_the_conductors_own_is_not_the_trials(run, monkeypatch) -> None:
+    """A disk that fills up at a checkpoint within a round ends the search, and no trial with it."""
+    run("whole")
+    monkeypatch.setattr(conductor, "CHECKPOINT_SECONDS", 0.0)
+    save = conductor.Checkpoints.save
+
+    def full(self: Any, flights: Any, after: str | None) -> Any:
+        if after == "00000005.safetensors":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(self, flights, after)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conductor.Checkpoints, "save", full)
+        with pytest.raises(StorageError, match="disk is full"):
+            run()
+    run()
+    assert table("studies") == table("whole")
+
+
+def test_failures_alike_do_not_stop_a_study_in_which_a_trial_trains(run, failing) -> None:
+    """Recipe 0 is in flight and well when 1, 2 and 3 have failed alike in their first epoch."""
+    Path("few.yaml").write_text(
+        "task: tiny.py\nmetric: val_mse\ndirection: minimize\nrecipe: {epochs: 6, batch_size: 16}\n"
+        "modes:\n  quick:\n    sampler: grid\n    parallel: 4\n    search:\n"
+        "      model.fault: {choices: [none, error]}\n      learning_rate: {choices: [0.01, 0.02, 0.03, 0.04]}\n"
+    )
+    ended = search(SearchRequest("few.yaml", "quick", study="few", device="cpu"), lambda event: None)
+    assert ended.counted == 8
+    assert [row[1].name for row in table("studies", "few")].count("COMPLETE") == 4
+
+
+def test_a_stop_is_told_once_and_then_tried_anew(run) -> None:
+    for tried in (3, 4, 5):
+        with pytest.raises(SearchStoppedError, match=f"first {tried} trials all failed alike"):
+            run(mode="hopeless", parallel=1)
+        assert [row[1].name for row in table("studies", "tiny-hopeless")] == ["FAIL"] * tried
+
+
+def test_a_stop_that_was_cut_off_is_told_by_the_next_run(run, monkeypatch) -> None:
+    """Killed between the last trial's end and the message: the same command changes nothing more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(conductor.Conductor, "_finish", lambda self, asked: die())
+        with pytest.raises(KeyboardInterrupt):
+            run(mode="hopeless", parallel=1)
+    with pytest.raises(SearchStoppedError, match="first 3 trials"):
+        run(mode="hopeless", parallel=1)
+    assert len(table("studies", "tiny-hopeless")) == 3
+
+
+def test_what_was_infeasible_is_tried_when_the_constraint_is_loosened(run) -> None:
+    text = (
+        "task: tiny.py\nmetric: val_mse\ndirection: minimize\nrecipe: {epochs: 2, batch_size: 16}\n"
+        "modes:\n  quick:\n    sampler: random\n    trials: 50\n    search:\n      model.hidden: {low: 1, high: 6}\n"
+        "    constraints: [model.hidden <= 3]\n"
+    )
+    for limit, accept in ((3, False), (5, True)):
+        Path("few.yaml").write_text(text.replace("<= 3", f"<= {limit}"))
+        search(SearchRequest("few.yaml", "quick", study="few", device="cpu", accept_changes=accept), lambda event: None)
+    complete = [row for row in table("studies", "few") if row[1] == TrialState.COMPLETE]
+    assert {row[2]["model.hidden"] for row in complete} == {1, 2, 3, 4, 5}
+
+
+def die() -> Any:
+    """As if killed."""
+    raise KeyboardInterrupt
 
 
 def test_a_trial_that_cannot_be_checkpointed_begins_again(run, events, monkeypatch) -> None:

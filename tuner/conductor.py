@@ -8,9 +8,7 @@ that takes over finds all it needs to do exactly what this one would have done.
 
 from __future__ import annotations
 
-import re
 import time
-import traceback
 from collections.abc import Callable
 
 import optuna
@@ -19,9 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from tuner.errors import InterruptedRunError, SearchStoppedError
 from tuner.events import Emit, Note, StudyEnded, TrialStarted
 from tuner.proposing.proposal import Proposal
-from tuner.proposing.pruners import build_pruner
+from tuner.proposing.pruners import build_pruner, longest
 from tuner.proposing.samplers import build_sampler
-from tuner.rounds.asking import Asker
+from tuner.rounds.asking import Asked, Asker
 from tuner.rounds.checkpoints import Checkpoints
 from tuner.rounds.flight import Body, Flight, Unstarted
 from tuner.rounds.recording import Recorder
@@ -34,9 +32,6 @@ from tuner.training.keeping import Keep
 from tuner.training.run import EpochRecord
 from tuner.training.trainer import free_memory, is_out_of_memory
 
-FAILURES_ALIKE = 3
-"""If the first trials all fail, and alike, as many as this stop the study."""
-
 CHECKPOINT_SECONDS = 60.0
 """A round that takes longer is checkpointed within, this often."""
 
@@ -47,8 +42,19 @@ StartObjective = Callable[[optuna.Trial], Body]
 """Makes the body of a trial of a user's objective function."""
 
 
+class _NotTheTrialsError(BaseException):
+    """Carries an error of the conductor's own (`cause`) through a run, past all that catch those of the trial."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 class Conductor:
-    """Runs one study to the end of its budget. Give it `start`, or for an objective function `start_objective`."""
+    """Runs one study to the end of its budget. Give it `start`, or for an objective function `start_objective`.
+
+    `check` is called between steps, and may raise to end the search.
+    """
 
     def __init__(
         self,
@@ -59,7 +65,9 @@ class Conductor:
         keep: Keep,
         start: Start | None = None,
         start_objective: StartObjective | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
+        self.check = check
         self.study, self.storage, self.space, self.emit = opened.study, opened.storage, space, emit
         self.interrupts, self.start, self.start_objective = interrupts, start, start_objective
         self.recorder = Recorder(opened, space, keep, emit)
@@ -68,11 +76,19 @@ class Conductor:
         attrs = self.study.user_attrs
         self.seconds_before = float(attrs.get("seconds_used", 0.0))
         self.checkpoint: str | None = attrs.get("checkpoint")
+        self.round_checkpoint = self.checkpoint
+        self.has_rounds = "checkpoint" in attrs
         self.started = self.checkpointed = time.monotonic()
         self.flying: list[Flight] = []
         self.study.sampler = build_sampler("random", {})
-        most_epochs = None if start_objective else space.most_epochs()
-        self.study.pruner = build_pruner(space.pruner, space.pruner_kwargs, most_epochs)
+        self._build_pruner(attrs.get("max_resource"))
+
+    def _build_pruner(self, max_resource: int | None) -> None:
+        space, options = self.space, dict(self.space.pruner_kwargs)
+        most_epochs = None if self.start_objective else space.most_epochs()
+        if max_resource is not None:
+            options["max_resource"] = max_resource
+        self.study.pruner = build_pruner(space.pruner, options, most_epochs)
         # Hyperband knows its brackets only after a first question; asked now, a resumed study has them as early.
         self.study.pruner.prune(self.study, optuna.trial.create_trial(state=TrialState.RUNNING))
 
@@ -90,64 +106,53 @@ class Conductor:
 
         Raises `InterruptedRunError` on a signal, `SearchStoppedError` where going on makes no sense.
         """
-        with self.storage.transaction():
-            self.study.set_user_attr("ended", "")
+        self.study.set_user_attr("ended", "")
         try:
             self._take_over()
-            while True:
-                reason = self._fill()
-                if not self.flying:
-                    break
+            asked = self._fill()
+            while self.flying:
                 self._round()
+                asked = self._fill()
         except InterruptedRunError:
             self.study.set_user_attr("seconds_used", self.seconds_used())
             raise
-        return self._finish(reason)
+        return self._finish(asked)
 
-    def _finish(self, reason: str) -> StudyEnded:
-        score = self.score
+    def _finish(self, asked: Asked) -> StudyEnded:
+        """Say that the study has ended, or raise why it must stop."""
+        score, reason = self.score, asked.reason
         name, seconds = self.study.study_name, self.seconds_used()
         ended = StudyEnded(name, reason, score.counted, score.best_value, score.best_trial, seconds)
         with self.recorder.transaction():
             self._note_round()
-            self.study.set_user_attr("ended", reason)
-            self.recorder.announce(ended)
+            if asked.stop:
+                self.asker.tell_stop()
+            else:
+                self.study.set_user_attr("ended", reason)
+                self.recorder.announce(ended)
         self._drop_files()
+        if asked.stop:
+            raise SearchStoppedError(asked.stop)
         return ended
-
-    def _abandon(self, why: str) -> None:
-        """End the trials in flight, for the study cannot go on; within a transaction."""
-        for flight in self.flying:
-            flight.outcome = flight.outcome or (TrialState.FAIL, f"the study stopped: {why.splitlines()[0]}")
-            self.recorder.end(flight)
-        self.flying = []
-        self._note_round()
 
     # Asking.
 
-    def _fill(self) -> str:
-        """Ask for trials until `parallel` are in flight; where it asks for no more, the reason why."""
+    def _fill(self) -> Asked:
+        """Ask for trials until `parallel` are in flight, or there is a reason to ask for no more."""
         while True:
             try:
                 with self.recorder.transaction():
                     asked = self.asker.fill(len(self.flying))
-                    if asked.stop:
-                        unbegun = [Flight(p.number, p.trial_id, p.values, Unstarted()) for p in asked.proposals]
-                        self.flying += unbegun
-                        self._abandon(asked.stop)
                     self._announce_start(asked.proposals)
                 break
             except ConflictError:
                 self.recorder.reread()
                 self.asker.reread()
-        if asked.stop:
-            self._drop_files()
-            raise SearchStoppedError(asked.stop)
         for proposal in asked.proposals:
             self.flying.append(self._begun(proposal))
         for trial in asked.trials:
             self._begin_objective(trial)
-        return asked.reason
+        return asked
 
     def _announce_start(self, proposals: list[Proposal]) -> None:
         for proposal in proposals:
@@ -203,10 +208,14 @@ class Conductor:
             flight.outcome = (TrialState.FAIL, reason)
             self.recorder.end(flight)
             return None
-        if "values" not in trial.user_attrs:  # begun by `Objective` in plain Optuna: its epochs have no rows
+        if "values" not in trial.user_attrs or not self.has_rounds:
+            # Begun by `Objective` in plain Optuna, or by a version that wrote no rounds: it begins again.
             self.storage.forget(trial._trial_id, parameters=False)
+            self.recorder.epochs.forget(trial._trial_id)
         proposal = self.asker.proposer.again(trial)
-        return proposal if proposal.duplicate_of is None else None
+        if proposal.infeasible:
+            self.recorder.infeasible(proposal)
+        return proposal if proposal.duplicate_of is None and not proposal.infeasible else None
 
     def _restore(self, flight: Flight) -> None:
         """Bring a trial to the newest state that a checkpoint has of it, or to its beginning."""
@@ -240,6 +249,7 @@ class Conductor:
         """One epoch of every trial in flight, then everything that follows from it."""
         for flight in self.flying:
             if flight.outcome is None and not flight.records:
+                assert not flight.body.done
                 self._train(flight)
         for flight in self.flying:
             if flight.failure is not None:
@@ -254,14 +264,10 @@ class Conductor:
             for flight in ended:
                 self.recorder.end(flight)
             self.recorder.duplicates()
-            stop = self._all_fail_alike(ended)
-            if stop:
-                self._abandon(stop)
-            else:
-                self._note_round()
+            self._note_steps()
+            self._note_round()
+        self.round_checkpoint = self.checkpoint
         self._drop_files()
-        if stop:
-            raise SearchStoppedError(stop)
 
     def _train(self, flight: Flight) -> None:
         """The trial's next epoch; its records are kept until the round's end."""
@@ -281,7 +287,10 @@ class Conductor:
                 records = flight.body.epoch()
         except optuna.TrialPruned:
             raise
+        except _NotTheTrialsError as error:
+            raise error.cause from None
         except (Exception, SystemExit) as error:
+            self.interrupts.check()  # a signal may be what disturbed it
             self._fail(flight, error)
         finally:
             flight.seconds += time.perf_counter() - started
@@ -291,10 +300,14 @@ class Conductor:
     def _between_steps(self) -> None:
         """Where a run may be interrupted, and a long round is checkpointed."""
         self.interrupts.check()
-        if time.monotonic() - self.checkpointed >= CHECKPOINT_SECONDS:
-            with self.storage.transaction():
-                self._note_round()
-            self.checkpoints.drop_others(self.checkpoint)
+        try:
+            self.check()
+            if time.monotonic() - self.checkpointed >= CHECKPOINT_SECONDS:
+                with self.storage.transaction():
+                    self._note_round()
+                self.checkpoints.drop_others(self.checkpoint, self.round_checkpoint)
+        except Exception as error:
+            raise _NotTheTrialsError(error) from error
 
     def _fail(self, flight: Flight, error: BaseException) -> None:
         lines = str(error).strip().splitlines()
@@ -335,6 +348,16 @@ class Conductor:
         elif self.study.pruner.prune(self.study, self.storage.get_trial(flight.trial_id)):
             flight.outcome = (TrialState.PRUNED, f"pruned by the pruner at epoch {result.epochs_done}")
 
+    def _note_steps(self) -> None:
+        """Once an objective function has shown how many steps it takes, hyperband can prune; within a transaction."""
+        options, attrs = self.space.pruner_kwargs, self.study.user_attrs
+        if self.start_objective is None or self.space.pruner != "hyperband" or {"max_resource"} & {*options, *attrs}:
+            return
+        steps = longest(self.study)
+        if steps is not None:
+            self.study.set_user_attr("max_resource", steps)
+            self._build_pruner(steps)
+
     def _note_round(self) -> None:
         """Save the states in flight, and write the name of their file and the time used; within a transaction."""
         if self.start_objective is None:
@@ -349,14 +372,3 @@ class Conductor:
         if self.start_objective is None:
             self.recorder.drop_files()
             self.checkpoints.drop_others(self.checkpoint)
-
-    def _all_fail_alike(self, ended: list[Flight]) -> str:
-        """Why the study must stop, with the last traceback, if its first trials all failed alike; else ""."""
-        failures = self.score.failures
-        failed = [flight for flight in ended if flight.failure is not None]
-        if not failed or len(failures) < FAILURES_ALIKE or len(failures) < self.score.counted:
-            return ""
-        if len({re.sub(r"\d+", "0", failure) for failure in failures}) > 1:
-            return ""
-        head = f"the first {len(failures)} trials all failed alike, so the study stops: {failures[0]}"
-        return f"{head}\n{''.join(traceback.format_exception(failed[-1].failure)).rstrip()}"

@@ -74,7 +74,7 @@ def prepare(request: SearchRequest) -> Prepared:
     space = build_space(target, request.mode, request.settings, request.recipe, **request.overrides)
     where = f"{space.place}: modes.{space.mode}"
     check_sampler(space.sampler, space.sampler_kwargs, where)
-    check_pruner(space.pruner, space.pruner_kwargs, where)
+    check_pruner(space.pruner, space.pruner_kwargs, where, space.function is not None)
     if space.function is not None:
         path = Path(space.task)
         function_in(load_file(path), space.function, path)
@@ -104,26 +104,26 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
     """
     if request.studies.exists() and not request.studies.is_dir():
         raise UsageError("not a folder", place="--studies", value=str(request.studies))
+    studies = Studies(request.studies.absolute())  # a task may change the working directory
     with Interrupts() as interrupts, interrupts.at_once():
         keep, device = Keep.parse(request.keep), pick_device(request.device)
         prepared = prepare(request)
         space = prepared.space
         name = request.study or f"{space.name}-{space.mode}"
         queue = _queue(request, space)
-        studies = Studies(request.studies)
-        database = studies.database(name)
+        database = Studies(request.studies).database(name)
         with explained(database), Lease(studies.lock(name), name) as lease, interrupts.at_safe_points():
             storage = studies.storage(name)
             with interrupts.at_once():  # it may have to watch for a while
                 lease.claim(storage.engine, lambda sentence: emit(Note(sentence, "warning")))
-            storage.fence = lease.renew
+            storage.fence, storage.while_waiting = lease.renew, interrupts.check
             opened = _open(studies, name, storage, prepared, request, queue, emit)
             drop_drafts(opened.files)
             for warning in prepared.probe.warnings if prepared.probe else ():
                 emit(Note(warning, "warning"))
             _announce(opened, space, str(device), emit)
-            bodies = _bodies(prepared, device, interrupts, lease)
-            conductor = Conductor(opened, space, emit, interrupts, keep, **bodies)
+            bodies = _bodies(prepared, device, interrupts)
+            conductor = Conductor(opened, space, emit, interrupts, keep, **bodies, check=lease.check)
             try:
                 return conductor.run()
             except InterruptedRunError as error:
@@ -210,7 +210,7 @@ def _announce(opened: OpenStudy, space: SearchSpace, device: str, emit: Emit) ->
     )
 
 
-def _bodies(prepared: Prepared, device: Any, interrupts: Interrupts, lease: Lease) -> dict[str, Any]:
+def _bodies(prepared: Prepared, device: Any, interrupts: Interrupts) -> dict[str, Any]:
     """How the conductor starts a trial."""
     space = prepared.space
     if space.function is not None:
@@ -220,12 +220,8 @@ def _bodies(prepared: Prepared, device: Any, interrupts: Interrupts, lease: Leas
     trainer = Trainer(prepared.task, goal_of(space), prepared.probe.terms, device)
 
     def start(proposal: Proposal, between_steps: Callable[[], None]) -> PlainRun:
-        def checked() -> None:
-            lease.check()
-            between_steps()
-
         with interrupts.at_once():
-            return trainer.start(proposal.recipe, checked)
+            return trainer.start(proposal.recipe, between_steps)
 
     return {"start": start}
 

@@ -54,7 +54,10 @@ class Proposer:
         self._numbers: dict[str, int] = {}
         self._all_cells: set[str] | None = None
         self._cells: Iterator[dict[str, Any]] | None = None
+        constraints = [None, *(constraint.text for constraint in space.constraints)]
         for trial in study.get_trials(deepcopy=False):
+            if trial.user_attrs.get("infeasible") not in constraints:
+                continue  # by a constraint that was loosened since
             if "recipe" in trial.user_attrs and "duplicate_of" not in trial.user_attrs:
                 self._numbers.setdefault(_key(trial.user_attrs["recipe"]), trial.number)
 

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from tuner.proposing.proposal import COUNTABLE_COMBINATIONS, Proposal, Proposer
 from tuner.proposing.samplers import build_sampler
 from tuner.rounds.flight import Flight, Unstarted
 from tuner.rounds.recording import Recorder
+from tuner.rounds.score import counts
 from tuner.search_space.space import SearchSpace
 from tuner.signals import Interrupts
 
 FRUITLESS_IN_A_ROW = 1_000
 """So many infeasible proposals, or so many duplicates, one behind the other, end a study."""
 
+FAILURES_ALIKE = 3
+"""If the first trials all fail, and alike, as many as this stop the study."""
+
 
 @dataclass
 class Asked:
     """What came of asking: proposals to train (for an objective function, trials), and why there are no more.
 
-    `reason` ends the study when all trials in flight have; `stop` ends it at once.
+    `reason` ends the study when all trials in flight have; `stop` does too, as an error.
     """
 
     proposals: list[Proposal] = field(default_factory=list)
@@ -49,26 +54,48 @@ class Asker:
         self.proposer = Proposer(self.study, self.storage, self.space)
         self.infeasible_in_a_row = at_the_end(self.study, "infeasible")
         self.duplicates_in_a_row = at_the_end(self.study, "duplicate_of")
+        self.stop_told = int(self.study.user_attrs.get("stop_told", 0))
 
     def fill(self, in_flight: int) -> Asked:
         """Ask until `parallel` trials are in flight; to be called within a transaction."""
         asked = Asked()
         while in_flight + len(asked.proposals) + len(asked.trials) < self.space.parallel:
             self.interrupts.check()
-            asked.reason = self._finished(in_flight + len(asked.proposals))
-            if asked.reason:
+            flying = in_flight + len(asked.proposals)
+            asked.stop = self._stop(flying)
+            asked.reason = self._finished(flying)
+            if asked.stop or asked.reason:
                 break
             if self.space.function is not None:
                 asked.trials.append(self.study.ask())
                 continue
-            proposal = self.proposer.ask()
+            with self.interrupts.at_once():  # some samplers take long, and nothing is written before the end
+                proposal = self.proposer.ask()
             if proposal is None:
                 asked.reason = self._all_tried()
                 break
             self._sort(proposal, asked)
-            if asked.stop:
-                break
         return asked
+
+    def _stop(self, in_flight: int) -> str:
+        """Why the study cannot go on; said once, and again only when another trial has been asked for in vain."""
+        failures = self.recorder.score.failures
+        if self.infeasible_in_a_row < FRUITLESS_IN_A_ROW and (in_flight or len(failures) < FAILURES_ALIKE):
+            return ""
+        trials = self.study.get_trials(deepcopy=False)
+        if len(trials) <= self.stop_told:
+            return ""
+        if self.infeasible_in_a_row >= FRUITLESS_IN_A_ROW:
+            return (
+                f"{self.infeasible_in_a_row:,} proposals in a row broke a constraint, the last one "
+                f"'{trials[-1].user_attrs['infeasible']}': loosen it, or narrow the ranges"
+            )
+        return all_failed_alike([trial for trial in trials if counts(trial)])
+
+    def tell_stop(self) -> None:
+        """Note that the reason to stop is told: who runs the study again wants it to go on."""
+        self.stop_told = len(self.study.get_trials(deepcopy=False))
+        self.study.set_user_attr("stop_told", self.stop_told)
 
     def _finished(self, in_flight: int) -> str:
         """Why no more trials are asked for, or "" if there is room."""
@@ -98,11 +125,7 @@ class Asker:
         elif proposal.infeasible:
             self.recorder.infeasible(proposal)
             self.infeasible_in_a_row += 1
-            if self.infeasible_in_a_row >= FRUITLESS_IN_A_ROW:
-                asked.stop = (
-                    f"{self.infeasible_in_a_row:,} proposals in a row broke a constraint, the last one "
-                    f"'{proposal.infeasible}': loosen it, or narrow the ranges"
-                )
+            self.duplicates_in_a_row = 0
         elif proposal.duplicate_of is not None:
             self.infeasible_in_a_row = 0
             self.duplicates_in_a_row += 1
@@ -121,3 +144,13 @@ def at_the_end(study: optuna.Study, attribute: str) -> int:
     """How many of a study's last proposals have a user attribute, one behind the other."""
     trials = reversed(study.get_trials(deepcopy=False))
     return sum(1 for _ in itertools.takewhile(lambda trial: attribute in trial.user_attrs, trials))
+
+
+def all_failed_alike(counted: Sequence[FrozenTrial]) -> str:
+    """That a study's first trials all failed alike, with the last one's traceback; "" if they did not."""
+    alike = {re.sub(r"\d+", "0", trial.user_attrs.get("reason", "")) for trial in counted}
+    if len(alike) != 1 or not all("traceback" in trial.user_attrs for trial in counted):
+        return ""
+    last = counted[-1].user_attrs
+    head = f"the first {len(counted)} trials all failed alike, so the study stops: {last['reason']}"
+    return f"{head}\n{last['traceback'].rstrip()}"

@@ -60,10 +60,11 @@ class Checkpoints:
         """Let go of states that were loaded."""
         self._loaded = {}
 
-    def drop_others(self, newest: str | None) -> None:
-        """Delete all but the `KEPT` last checkpoints up to `newest`; with None all of them, and the folder."""
+    def drop_others(self, newest: str | None, also: str | None = None) -> None:
+        """Delete all but the `KEPT` last checkpoints up to `newest`, and `also`; with None all, and the folder."""
         paths = sorted(self.folder.glob("*.safetensors"), reverse=True)
         kept = [path for path in paths if newest is not None and path.name <= newest][:KEPT]
+        kept += [path for path in paths if path.name == also]
         for path in set(paths) - set(kept):
             path.unlink(missing_ok=True)
         if not kept and self.folder.is_dir() and not any(self.folder.iterdir()):

@@ -6,6 +6,7 @@ import copy
 import functools
 import re
 import threading
+import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -18,7 +19,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.storage import bulk, by_orm
+from tuner.storage import bulk, by_orm, connect
 from tuner.storage.bulk import ConflictError, NewTrial, Writes
 from tuner.storage.mirror import Mirror, apart
 
@@ -26,6 +27,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 Fence = Callable[[sa.Connection], None]
 """Called first in every transaction; may raise to forbid it."""
+
+WAIT_SECONDS = 0.5
+"""While another process writes, `while_waiting` is called this often; it may raise to give up."""
 
 NOTED_BY_PRUNERS_AND_SAMPLERS = re.compile("completed_rung_|.*:relative_params")
 """System attributes that a trial which runs anew must not have."""
@@ -59,6 +63,7 @@ class BatchedStorage(BaseStorage):
     def __init__(self, backend: RDBStorage) -> None:
         self.backend = backend
         self.fence: Fence | None = None
+        self.while_waiting: Callable[[], None] = lambda: None
         self._bulk = backend.get_current_version() in bulk.REVISIONS
         self._lock = threading.RLock()
         self._forget_all(own=set())
@@ -104,9 +109,7 @@ class BatchedStorage(BaseStorage):
         if writes == Writes(newest_id=writes.newest_id):
             return
         with self.engine.connect() as connection:
-            if connection.dialect.name == "sqlite":
-                # A plain BEGIN would take the write lock at the first write only, when it may be too late for it.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            self._begin(connection)
             if self.fence is not None:
                 self.fence(connection)
             if self._bulk:
@@ -114,6 +117,25 @@ class BatchedStorage(BaseStorage):
             else:
                 by_orm.write(self.backend, connection, writes)
             connection.commit()
+
+    def _begin(self, connection: sa.Connection) -> None:
+        """Take SQLite's write lock; a plain BEGIN would do so at the first write only, when it may be too late.
+
+        SQLite itself waits a little at a time, so that `while_waiting` is called in between.
+        """
+        if connection.dialect.name != "sqlite":
+            return
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * WAIT_SECONDS)}")
+        until = time.monotonic() + connect.BUSY_TIMEOUT_SECONDS
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            except sa.exc.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+                self.while_waiting()
+            else:
+                return
 
     @_writing
     def execute(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:

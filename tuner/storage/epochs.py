@@ -70,6 +70,10 @@ class EpochRows:
         if values:
             self._storage.execute(sa.insert(epochs).prefix_with("OR REPLACE", dialect="sqlite"), values)
 
+    def forget(self, trial_id: int) -> None:
+        """Delete the rows of a trial that begins again."""
+        self._storage.execute(sa.delete(epochs).where(epochs.c.trial_id == trial_id), [])
+
     def read(self, trial_ids: Collection[int] | None = None) -> list[dict[str, Any]]:
         """All rows of the database, or those of some trials by Optuna's id, by trial and epoch."""
         query = sa.select(epochs).order_by(epochs.c.trial_id, epochs.c.epoch)

@@ -47,8 +47,8 @@ class Studies:
         return self.folder / f"{name}.db"
 
     def lock(self, name: str) -> Path:
-        """The file that whoever trains the study holds locked."""
-        return self.folder / f".{name}.lock"
+        """The file that whoever trains the study holds locked, beside its database whatever links lead there."""
+        return self.database(name).resolve().with_name(f".{name}.lock")
 
     def files(self, name: str) -> Path:
         """The folder of the study's weights and series."""

@@ -7,6 +7,7 @@ is given or from global ones, in this process or in a worker: an epoch entered i
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -85,10 +86,17 @@ def _loaded(
         batch_sampler=[(step, part.tolist()) for step, part in parts],  # type: ignore[misc]
         num_workers=workers,
         pin_memory=device.type == "cuda",
+        worker_init_fn=_leave_signals,
         generator=torch.Generator().manual_seed(seed_for("workers", *seed)),
     )
     for items in loader:
         yield as_batch(items).to(device)
+
+
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C reaches workers too, and is for their parent to take, which ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Repeatable(Dataset[Any]):

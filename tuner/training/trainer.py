@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+from collections import deque
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -14,12 +16,15 @@ from tuner.training.device import place
 from tuner.training.plain import PlainRun
 from tuner.training.run import EpochRecord, Goal, Result
 
+DATA_KEPT = 2
+"""So many of the last data sets stay loaded; where data options are searched there may be any number."""
+
 Callback = Callable[[EpochRecord], None]
 """Called after every epoch; may raise to end the run."""
 
 
 class Trainer:
-    """Starts runs of `task`; data is loaded once for each set of data options and lies on the device.
+    """Starts runs of `task`; data lies on the device, and is kept while a run or one of the last uses it.
 
     `terms` are the task's loss terms, as `probe.probe_task` found them.
     """
@@ -32,7 +37,8 @@ class Trainer:
         device: torch.device,
     ) -> None:
         self.task, self.goal, self.terms, self.device = task, goal, terms, device
-        self._data: dict[str, Data] = {}
+        self._data: WeakValueDictionary[str, Data] = WeakValueDictionary()
+        self._recent: deque[Data] = deque(maxlen=DATA_KEPT)
 
     def start(self, recipe: Recipe, between_steps: Callable[[], None] = lambda: None) -> PlainRun:
         """A run of `recipe` before its first step; `between_steps` is called after each, and may raise to end it."""
@@ -41,9 +47,11 @@ class Trainer:
     def data(self, recipe: Recipe) -> Data:
         """The data that `recipe` trains on."""
         key = json.dumps(recipe.data, sort_keys=True, default=str)
-        if key not in self._data:
-            self._data[key] = place(self.task.data(recipe.data), self.device)
-        return self._data[key]
+        data = self._data.get(key)
+        if data is None:
+            data = self._data[key] = place(self.task.data(recipe.data), self.device)
+        self._recent.append(data)
+        return data
 
 
 def train(run: PlainRun, callbacks: tuple[Callback, ...] = ()) -> Result:
