@@ -114,9 +114,11 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
         database = Studies(request.studies).database(name)
         with explained(database), Lease(studies.lock(name), name) as lease, interrupts.at_safe_points():
             storage = studies.storage(name)
+            storage.while_waiting = interrupts.check
+            storage.wait()
             with interrupts.at_once():  # it may have to watch for a while
                 lease.claim(storage.engine, lambda sentence: emit(Note(sentence, "warning")))
-            storage.fence, storage.while_waiting = lease.renew, interrupts.check
+            storage.fence = lease.renew
             opened = _open(studies, name, storage, prepared, request, queue, emit)
             drop_drafts(opened.files)
             for warning in prepared.probe.warnings if prepared.probe else ():

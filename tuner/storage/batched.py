@@ -118,6 +118,11 @@ class BatchedStorage(BaseStorage):
                 by_orm.write(self.backend, connection, writes)
             connection.commit()
 
+    def wait(self) -> None:
+        """Return when the database can be written, calling `while_waiting` until then; raises if it stays locked."""
+        with self.engine.connect() as connection:
+            self._begin(connection)
+
     def _begin(self, connection: sa.Connection) -> None:
         """Take SQLite's write lock; a plain BEGIN would do so at the first write only, when it may be too late.
 
