@@ -6,7 +6,6 @@ from typing import Any
 
 import optuna
 import pytest
-import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
@@ -15,6 +14,7 @@ from tuner.analysis import Standing, analyze
 from tuner.analysis.expectation import standing
 from tuner.report import analysis_json
 from tuner.report.expected import standing_reading
+from tuner.storage.batched import BatchedStorage
 from tuner.storage.epochs import EpochRow, EpochRows
 
 EXPECT: dict[str, Any] = {
@@ -107,7 +107,7 @@ def study_of(*gaps: float, expect: Any = EXPECT) -> optuna.Study:
 
 
 def epochs_of(study: optuna.Study, losses: list[float]) -> EpochRows:
-    rows = EpochRows(sa.create_engine("sqlite://"))
+    rows = EpochRows(BatchedStorage(optuna.storages.RDBStorage("sqlite://")))
     for trial in study.trials:
         for epoch, loss in enumerate(losses, start=1):
             values = {"val_loss": loss + trial.number, "train_loss": 0.1}

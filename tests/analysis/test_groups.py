@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 from scipy import stats
@@ -19,6 +18,7 @@ from tuner.analysis.groups import Pairing, compared
 from tuner.analysis.measures import Measure
 from tuner.errors import UsageError
 from tuner.report.group_readings import groups_reading, method_lines
+from tuner.storage.batched import BatchedStorage
 from tuner.storage.epochs import EpochRow, EpochRows
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -239,7 +239,7 @@ def study_with_files(folder: Path, trials: int = 5) -> tuple[optuna.Study, Epoch
     study = optuna.create_study()
     search = {"timeline": {"choices": TIMELINES}, "seed": {"low": 0, "high": 100}}
     study.set_user_attr("space", {"metric": "val_recon", "value": "best", "search": search})
-    rows = EpochRows(sa.create_engine("sqlite://"))
+    rows = EpochRows(BatchedStorage(optuna.storages.RDBStorage("sqlite://")))
     draw = np.random.default_rng(0)
     for number in range(2 * trials):
         wild, seed = number % 2, number // 2

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Server, Trained, resumed, whole
+from harness import Server, Trained, resumed
 from job import Job
 
 pytestmark = pytest.mark.slow
@@ -26,11 +26,6 @@ def fill_and_go_on(server: Server, reference: Trained, job: Job) -> None:
     trained.check_integrity()
     assert not list((trained.folder / "studies").rglob("*.part"))
     resumed(server, replace(job, harm=""), reference, f"after a full disk, {dict(job.harm_options)}")
-
-
-@pytest.fixture
-def reference(server: Server, folder: Path) -> Trained:
-    return whole(server, Job(str(folder / "whole")))
 
 
 def job(folder: Path, harm: str, **options: Any) -> Job:

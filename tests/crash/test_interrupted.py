@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from harness import Server, Trained, resumed, whole
+from harness import Server, Trained, resumed
 from job import QUEUE, TASK, Job
 
 pytestmark = pytest.mark.slow
 
 STEP = 21
 """A training step in the middle of an epoch; each has two."""
-
-
-@pytest.fixture
-def reference(server: Server, folder: Path) -> Trained:
-    return whole(server, Job(str(folder / "whole")))
 
 
 @pytest.mark.parametrize(("number", "code", "step"), [(2, 130, STEP + i) for i in range(6)] + [(15, 143, STEP)])
@@ -40,21 +36,14 @@ def test_interrupted_on_the_command_line(
 ) -> None:
     job = Job(str(folder / "cut"))
     trained = Trained(Path(job.folder))
-    command = [
-        sys.executable,
-        "-c",
-        "from tuner.cli.main import main; main()",
-        "run",
-        str(TASK),
-        "--mode",
-        "tpe-median",
-    ]
-    command += ["--enqueue", str(QUEUE), "--study", "crash", "--device", "cpu"]
+    command = [sys.executable, "-c", "from tuner.cli.main import main; main()", "run", str(TASK)]
+    command += ["--mode", "tpe-median", "--enqueue", str(QUEUE), "--study", "crash", "--device", "cpu"]
     command += ["--studies", str(trained.database.parent)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CRASH_SIGNAL": f"{number}@{STEP}"}
     ended = subprocess.run(command, env=environment, text=True, capture_output=True)
     assert ended.returncode == code, ended.stderr
     assert f"trials are kept in {trained.database}" in ended.stderr
+    assert shlex.join(["tuner", *command[3:]]) in ended.stderr
     assert "Traceback" not in ended.stderr
     trained.check_integrity()
     assert server.run(job) == 0, trained.said

@@ -7,15 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from halfway import Halfway, halfway
-from harness import ROUND, Server, resumed
+from halfway import Halfway
+from harness import ROUND, resumed
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def half(server: Server, folder: Path) -> Halfway:
-    return halfway(server, folder)
 
 
 def damage(path: Path, how: str) -> None:
@@ -51,3 +46,9 @@ def test_without_any_checkpoint_trials_restart(half: Halfway, how: str) -> None:
 def test_without_the_folder_of_checkpoints_trials_restart(half: Halfway) -> None:
     shutil.rmtree(half.checkpoints()[0].parent)
     resumed(half.server, half.job, half.reference, "no checkpoints", most_again=None)
+
+
+def test_a_checkpoint_that_safetensors_has_half_written_goes(half: Halfway) -> None:
+    newest = half.checkpoints()[-1]
+    newest.with_name(".tmpHALkVH").write_bytes(newest.read_bytes()[:100])  # it writes under such names before renaming
+    resumed(half.server, half.job, half.reference, "a half-written checkpoint")

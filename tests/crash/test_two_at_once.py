@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from harness import Server, Trained, check_equal, resumed, whole
+from harness import Server, Trained, check_equal, resumed
 from job import Job
 
 pytestmark = pytest.mark.slow
@@ -23,9 +23,8 @@ EPOCHS = 14
 class Standing:
     """A search that stands still amid a round."""
 
-    def __init__(self, server: Server, folder: Path) -> None:
-        self.server = server
-        self.reference = whole(server, Job(str(folder / "whole")))
+    def __init__(self, server: Server, folder: Path, reference: Trained) -> None:
+        self.server, self.reference = server, reference
         self.job = Job(str(folder / "standing"))
         self.trained = Trained(Path(self.job.folder))
         self.trained.folder.mkdir()
@@ -41,8 +40,8 @@ class Standing:
 
 
 @pytest.fixture
-def standing(server: Server, folder: Path) -> Iterator[Standing]:
-    found = Standing(server, folder)
+def standing(server: Server, folder: Path, reference: Trained) -> Iterator[Standing]:
+    found = Standing(server, folder, reference)
     yield found
     if found.process:
         os.kill(found.process, signal.SIGKILL)

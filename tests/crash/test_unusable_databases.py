@@ -11,16 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from halfway import Halfway, halfway
+from halfway import Halfway
 from harness import Server, resumed
 from job import Job
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def half(server: Server, folder: Path) -> Halfway:
-    return halfway(server, folder)
 
 
 def fails_with(half: Halfway, words: str, harm: str = "") -> None:

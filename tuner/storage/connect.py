@@ -68,7 +68,8 @@ def _refuse_foreign(path: Path) -> None:
         head = file.read(16)
     if head and head != b"SQLite format 3\x00":
         raise StorageError(f"{path}: not a SQLite database; move it away, or give another --study")
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as connection:
+    # Reading alone would not do: what a killed process left half done must be rolled back first.
+    with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and "studies" not in tables:
         raise StorageError(f"{path}: another program's database; move it away, or give another --study")

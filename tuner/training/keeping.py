@@ -64,9 +64,10 @@ def save_trial(
 
 
 def drop_drafts(folder: Path) -> None:
-    """Delete half-written files that a killed process left."""
-    for path in folder.rglob(".*.part"):
-        path.unlink(missing_ok=True)
+    """Delete half-written files that a killed process left: our own, and those of safetensors."""
+    for pattern in (".*.part", ".tmp*"):
+        for path in folder.rglob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def drop_others(folder: Path, chosen: set[int]) -> None:
