@@ -1,6 +1,6 @@
 """What storing and deciding cost per trial: ours, Optuna on its default SQLite, and Optuna in memory, side by side.
 
-    python benchmarks/storage.py [--trials 96] [--finished 0 1000 10000] [--sampler tpe]
+    python benchmarks/storage.py [--trials 64] [--finished 0 1000 10000] [--sampler random tpe] [--repeats 3]
 
 Each trial has 3 parameters and 10 epochs; 32 are in flight, in rounds; a median pruner decides after each epoch.
 Nothing is trained: what is timed is asking, suggesting, reporting, pruning and telling, and with ours the epoch rows
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -115,23 +116,29 @@ def seconds_per_trial(storage: BaseStorage, sampler: str, count: int) -> tuple[f
     return (time.perf_counter() - started) / count, states
 
 
+def compare(earlier: list[optuna.trial.FrozenTrial], sampler: str, count: int) -> list[float]:
+    """Seconds per trial of ours, of Optuna on SQLite, and of Optuna in memory, one after the other."""
+    with tempfile.TemporaryDirectory() as folder, storages(Path(folder), earlier) as all_three:
+        timed = [seconds_per_trial(storage, sampler, count) for storage in all_three.values()]
+    assert len({tuple(states) for _, states in timed}) == 1, "the storages decided differently"
+    return [seconds for seconds, _ in timed]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--trials", type=int, default=96)
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3, help="the median of so many runs counts")
     parser.add_argument("--finished", type=int, nargs="+", default=[0, 1_000, 10_000])
     parser.add_argument("--sampler", choices=["tpe", "random"], nargs="+", default=["random", "tpe"])
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    compare([], "tpe", 8)  # what is imported and compiled once is not counted
     print(f"{'finished':>9} {'sampler':>8} {'ours':>10} {'SQLite':>10} {'memory':>10}   SQLite/ours  ours/memory")
     for finished in arguments.finished:
         earlier = finished_trials(finished)
         for sampler in arguments.sampler:
-            with tempfile.TemporaryDirectory() as folder, storages(Path(folder), earlier) as all_three:
-                taken, ends = {}, {}
-                for name, storage in all_three.items():
-                    taken[name], ends[name] = seconds_per_trial(storage, sampler, arguments.trials)
-            assert len({tuple(states) for states in ends.values()}) == 1, "the storages decided differently"
-            ours, plain, memory = taken.values()
+            runs = [compare(earlier, sampler, arguments.trials) for _ in range(arguments.repeats)]
+            ours, plain, memory = (statistics.median(times) for times in zip(*runs, strict=True))
             times = " ".join(f"{1000 * seconds:7.2f} ms" for seconds in (ours, plain, memory))
             print(f"{finished:>9} {sampler:>8} {times}   {plain / ours:10.1f}x {ours / memory:11.2f}x", flush=True)
 
