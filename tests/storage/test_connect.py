@@ -47,7 +47,7 @@ def test_write_ahead_log_and_normal_syncing_are_really_set(tmp_path, fresh):
     for _ in range(2):
         with engine.connect() as connection:
             assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"
-            assert connection.execute(sqlalchemy.text("PRAGMA synchronous")).scalar() == 1
+            assert connection.execute(sqlalchemy.text("PRAGMA synchronous")).scalar() == 2
             assert connection.execute(sqlalchemy.text("PRAGMA busy_timeout")).scalar() == 30_000
         engine.dispose()
 

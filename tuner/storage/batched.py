@@ -130,8 +130,9 @@ class BatchedStorage(BaseStorage):
         """
         if connection.dialect.name != "sqlite":
             return
+        patience = connect.BUSY_TIMEOUT_SECONDS
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * WAIT_SECONDS)}")
-        until = time.monotonic() + connect.BUSY_TIMEOUT_SECONDS
+        until = time.monotonic() + patience
         while True:
             try:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -140,6 +141,7 @@ class BatchedStorage(BaseStorage):
                     raise
                 self.while_waiting()
             else:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * patience)}")
                 return
 
     @_writing
