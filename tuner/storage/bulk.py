@@ -33,6 +33,24 @@ STUDY_USER_ATTRIBUTES = models.StudyUserAttributeModel.__table__
 STUDY_SYSTEM_ATTRIBUTES = models.StudySystemAttributeModel.__table__
 
 
+# Statements made once: making one takes longer than executing it.
+_NEWEST = sa.select(sa.func.max(TRIALS.c.trial_id))
+_NEWER = (
+    sa.select(TRIALS.c.trial_id)
+    .where(TRIALS.c.study_id == sa.bindparam("of_study"), TRIALS.c.trial_id > sa.bindparam("than"))
+    .order_by(TRIALS.c.trial_id)
+)
+_UNFINISHED = sa.select(TRIALS.c.trial_id).where(
+    TRIALS.c.trial_id.in_(sa.bindparam("ids", expanding=True)),
+    TRIALS.c.state.in_((TrialState.RUNNING, TrialState.WAITING)),
+)
+_ENDING = (
+    sa.update(TRIALS)
+    .where(TRIALS.c.trial_id == sa.bindparam("of_trial"))
+    .values(state=sa.bindparam("new_state"), datetime_complete=sa.bindparam("time"))
+)
+
+
 class ConflictError(Exception):
     """Another process added or took a trial in between: the transaction has to be made again."""
 
@@ -81,13 +99,12 @@ class Writes:
 
 def newest_id(connection: sa.Connection) -> int:
     """The largest trial id of the database; 0 where there is none."""
-    return int(connection.execute(sa.select(sa.func.max(TRIALS.c.trial_id))).scalar() or 0)
+    return int(connection.execute(_NEWEST).scalar() or 0)
 
 
 def newer_ids(connection: sa.Connection, study_id: int, than: int) -> list[int]:
     """Ids of a study's trials that are larger than `than`, in order."""
-    query = sa.select(TRIALS.c.trial_id).where(TRIALS.c.study_id == study_id, TRIALS.c.trial_id > than)
-    return [int(row[0]) for row in connection.execute(query.order_by(TRIALS.c.trial_id))]
+    return [int(row[0]) for row in connection.execute(_NEWER, {"of_study": study_id, "than": than})]
 
 
 def write(connection: sa.Connection, writes: Writes) -> None:
@@ -125,9 +142,7 @@ def _refuse_ended(connection: sa.Connection, writes: Writes) -> None:
     touched -= {trial.trial_id for trial in writes.trials} | set(writes.claims)
     if not touched:
         return
-    unfinished = TRIALS.c.state.in_((TrialState.RUNNING, TrialState.WAITING))
-    query = sa.select(TRIALS.c.trial_id).where(TRIALS.c.trial_id.in_(sorted(touched)), unfinished)
-    lost = touched - {row[0] for row in connection.execute(query)}
+    lost = touched - {row[0] for row in connection.execute(_UNFINISHED, {"ids": sorted(touched)})}
     if lost:
         number = connection.execute(sa.select(TRIALS.c.number).where(TRIALS.c.trial_id == min(lost))).scalar()
         raise StorageError(
@@ -168,13 +183,11 @@ def _end(connection: sa.Connection, writes: Writes) -> None:
             rows.append({"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind})
     _upsert(connection, VALUES, ("trial_id", "objective"), rows)
     if writes.ends:
-        update = sa.update(TRIALS).where(TRIALS.c.trial_id == sa.bindparam("of_trial"))
-        update = update.values(state=sa.bindparam("new_state"), datetime_complete=sa.bindparam("time"))
         ends = [
             {"of_trial": trial_id, "new_state": state, "time": _utc(time)}
             for trial_id, (state, _, time) in writes.ends.items()
         ]
-        connection.execute(update, ends)
+        connection.execute(_ENDING, ends)
 
 
 def _parameter(key: tuple[int, str], searched: tuple[float, BaseDistribution]) -> dict[str, Any]:
@@ -196,7 +209,7 @@ def _upsert(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], ro
         connection.execute(_upserting(connection.dialect.name, table, key, tuple(rows[0])), rows)
 
 
-@cache  # making the statement takes longer than executing it
+@cache
 def _upserting(dialect: str, table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...]) -> sa.Executable:
     insert: Any = (postgresql if dialect == "postgresql" else sqlite).insert(table)
     changed = {name: insert.excluded[name] for name in columns if name not in key}
