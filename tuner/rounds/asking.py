@@ -86,10 +86,11 @@ class Asker:
         if len(trials) <= self.stop_told:
             return ""
         if self.infeasible_in_a_row >= FRUITLESS_IN_A_ROW:
-            return (
-                f"{self.infeasible_in_a_row:,} proposals in a row broke a constraint, the last one "
-                f"'{trials[-1].user_attrs['infeasible']}': loosen it, or narrow the ranges"
+            last = next(
+                trial.user_attrs["infeasible"] for trial in reversed(trials) if "infeasible" in trial.user_attrs
             )
+            head = f"{self.infeasible_in_a_row:,} proposals in a row broke a constraint, the last one '{last}'"
+            return f"{head}: loosen it, or narrow the ranges"
         return all_failed_alike([trial for trial in trials if counts(trial)])
 
     def tell_stop(self) -> None:
