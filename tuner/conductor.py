@@ -320,7 +320,7 @@ class Conductor:
         One that was out of memory is tried once more in any case: the others' epochs are over and hold less of it.
         """
         while flight.failure is not None and flight.retries < self.space.retries + is_out_of_memory(flight.failure):
-            self.emit(Note(f"trial {flight.number} failed ({flight.outcome and flight.outcome[1]}) and is tried again"))
+            self.emit(Note(f"trial {flight.number} failed ({flight.failure!r}) and is tried again"))
             flight.retries += 1
             flight.outcome, flight.failure, flight.body = None, None, Unstarted()
             free_memory()
@@ -351,7 +351,9 @@ class Conductor:
     def _note_steps(self) -> None:
         """Once an objective function has shown how many steps it takes, hyperband can prune; within a transaction."""
         options, attrs = self.space.pruner_kwargs, self.study.user_attrs
-        if self.start_objective is None or self.space.pruner != "hyperband" or {"max_resource"} & {*options, *attrs}:
+        if self.start_objective is None or self.space.pruner != "hyperband":
+            return
+        if "max_resource" in options or "max_resource" in attrs:
             return
         steps = longest(self.study)
         if steps is not None:

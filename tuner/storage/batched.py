@@ -327,7 +327,7 @@ class BatchedStorage(BaseStorage):
             self._own.add(trial_id)
             self._writes.claims[trial_id] = now
         else:
-            raise NotImplementedError("a trial cannot be put back into the queue within a transaction")
+            raise NotImplementedError("a trial that was taken from the queue cannot be put back")
         return True
 
     def _end(self, trial_id: int, state: TrialState, values: Sequence[float] | None, time: datetime) -> None:

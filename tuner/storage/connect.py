@@ -20,8 +20,9 @@ BUSY_TIMEOUT_SECONDS = 30
 
 
 def connect(path: Path) -> optuna.storages.RDBStorage:
-    """Optuna's storage on the SQLite file `path`, made if missing: WAL, busy timeout, and what is
-    written is on the disk, so that no power cut unwrites a trial.
+    """Optuna's storage on the SQLite file `path`, made if missing: WAL, busy timeout, synchronous=FULL.
+
+    What is committed is on the disk, so no power cut unwrites a trial.
 
     Raises `StorageError` for a file that is damaged, locked, or no database of Optuna's.
     """
