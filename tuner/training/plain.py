@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tuner import optimizers, schedules
-from tuner.errors import TaskError, did_you_mean
+from tuner import optimizers
 from tuner.knobs import knobs_of, properties_at
 from tuner.optimizers.options import set_learning_rate, set_option
 from tuner.probe import build_model
-from tuner.recipe import Recipe, loss_weights, monitor_mode
-from tuner.schedules.stepper import Stepper
+from tuner.recipe import Recipe, loss_weights
 from tuner.tasks.base import Batch, Data, Task
 from tuner.training.batches import steps_per_epoch, training_batches, validation_batches
-from tuner.training.early_stopping import EarlyStopper
 from tuner.training.gradients import clip_gradients
 from tuner.training.randomness import seed_generators, undisturbed
-from tuner.training.records import packed, unpacked
-from tuner.training.run import EpochRecord, Goal, Result
-from tuner.training.series import Series, Trace
+from tuner.training.run import EpochRecord, Goal
+from tuner.training.scheduling import end_epoch, rate_of, stepper_over
+from tuner.training.standing import Standing, copied
 from tuner.training.states import model_state, restore_model, restore_optimizer, snapshot
 from tuner.training.sums import Sums
 from tuner.training.weights import copy_of
 
 
-class PlainRun:
+class PlainRun(Standing):
     """One recipe in training on one device.
 
     `data` lies where `training.device.place` put it; `terms` are the task's loss terms; `check_stop` is called
@@ -48,59 +43,28 @@ class PlainRun:
         device: torch.device,
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self.task, self.data, self.recipe, self.goal, self.device = task, data, recipe, goal, device
+        super().__init__(recipe, goal, terms, device)
+        self.task, self.data = task, data
         with undisturbed(device):
             seed_generators(device, "weights", recipe.seed)
             self.model = build_model(task, recipe).to(device)
-            self.state = _on(device, task.state())
+            self.state = copied(device, task.state())
         self.optimizer = optimizers.build(
             recipe.optimizer, self.model, recipe.learning_rate, recipe.optimizer_kwargs, recipe.lr_multipliers
         )
         self.steps_per_epoch = steps_per_epoch(data.train, recipe.batch_size)
         self.knobs = knobs_of(recipe, recipe.epochs * self.steps_per_epoch, terms, task.properties)
-        self.stepper = self._stepper(terms)
-        self.stopper = self._stopper(terms)
+        self.stepper = stepper_over(self.optimizer, recipe, goal, terms, self.steps_per_epoch)
         self.weights, self.clip = loss_weights(recipe, terms), recipe.gradient_clip
-        self.series, self.trace = Series((*terms, "loss", "learning_rate")), Trace()
-        self.done, self.diverged, self.reason = False, False, ""
-        self.records: list[EpochRecord] = []
-        self.kept: dict[str, Tensor] | None = None
-        self.kept_epoch: int | None = None
-        self.best: float | None = None
         self.check_stop = check_stop
         self._step, self._seconds, self._rate = 0, 0.0, self.learning_rate
         self._batches: Iterator[Batch] | None = None
         self._sums = Sums()
 
-    def _stepper(self, terms: tuple[str, ...]) -> Stepper | None:
-        recipe, configs = self.recipe, self.recipe.scheduler_configs
-        if recipe.scheduler is None:
-            return None
-        options = dict(recipe.scheduler_kwargs)
-        if schedules.is_plateau(recipe.scheduler):
-            given = options.get("mode", "auto")
-            goal = self.goal
-            options["mode"] = monitor_mode(configs.monitor, given, goal.metric, goal.maximize, terms) or "min"
-        length = (recipe.epochs, self.steps_per_epoch)
-        scheduler = schedules.build(recipe.scheduler, self.optimizer, options, configs, *length)
-        return Stepper(recipe.scheduler, scheduler, configs, *length)
-
-    def _stopper(self, terms: tuple[str, ...]) -> EarlyStopper | None:
-        stopping = self.recipe.early_stopping
-        if stopping is None:
-            return None
-        mode = monitor_mode(stopping.monitor, stopping.mode, self.goal.metric, self.goal.maximize, terms)
-        return EarlyStopper(stopping.patience, stopping.min_delta, mode or "min")
-
     @property
     def learning_rate(self) -> float:
         """The rate of the first parameter group, which is the recipe's unless all parameters have multipliers."""
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    @property
-    def epochs_done(self) -> int:
-        """Whole epochs trained and validated."""
-        return len(self.records)
+        return rate_of(self.optimizer)
 
     @property
     def steps_done(self) -> int:
@@ -138,7 +102,7 @@ class PlainRun:
             seed_generators(self.device, "action", self.recipe.data_seed, step, action)
             with torch.no_grad():
                 changed = self.task.on_action(action, self.model, self.state)
-            self.state = self.state | _on(self.device, changed)  # copies, as a parameter itself would go on changing
+            self.state = self.state | copied(self.device, changed)  # copies, as a parameter itself would go on changing
         self._set_scheduled(step)
 
     def _set_scheduled(self, step: int) -> None:
@@ -196,7 +160,7 @@ class PlainRun:
         self.series.flush()
         self.trace.flush()
         values = self._sums.averages("train", self.task) | self._validate()
-        notes = self._end_epoch(values)
+        notes = end_epoch(self.recipe, self.optimizer, self.stepper, self.epochs_done + 1, values)
         record = EpochRecord(
             epoch=self.epochs_done + 1,
             steps=(self.epochs_done + 1) * self.steps_per_epoch,
@@ -206,9 +170,8 @@ class PlainRun:
             seconds=self._seconds + time.perf_counter() - started,
             notes=notes,
         )
-        self.records.append(record)
         self._step, self._seconds, self._batches, self._sums = 0, 0.0, None, Sums()
-        self._judge(record)
+        self.judge(record)
         return record
 
     @torch.no_grad()
@@ -223,118 +186,36 @@ class PlainRun:
             self.check_stop()
         return sums.averages("val", self.task)
 
-    def _end_epoch(self, values: Mapping[str, float]) -> tuple[str, ...]:
-        """Let the scheduler see the epoch's record; a note where it lowered the rate on a plateau."""
-        before = self.learning_rate
-        if self.stepper is not None:
-            self.stepper.after_epoch(self.epochs_done + 1, values)
-        if not schedules.is_plateau(self.recipe.scheduler) or self.learning_rate >= before:
-            return ()
-        monitor, place = self.recipe.scheduler_configs.monitor, f"epoch {self.epochs_done + 1}"
-        return (f"{place}: {monitor} is on a plateau, learning rate {before:.3g} -> {self.learning_rate:.3g}",)
-
-    def _judge(self, record: EpochRecord) -> None:
-        """Keep the weights where they are the ones to keep, and see whether the run is over."""
-        watched = ("train_loss", "val_loss", self.goal.metric)
-        broken = next((name for name in watched if not math.isfinite(_recorded(record, name))), None)
-        if broken:
-            self.done = self.diverged = True
-            self.reason = f"diverged at epoch {record.epoch}: {broken} is {record.values[broken]}"
-            return
-        value = record.values[self.goal.metric]
-        monitored_best = self.stopper is not None and self.stopper.update(self._monitored(record))
-        if self.goal.better(value, self.best):
-            self.best = value
-            if self.goal.value == "best":
-                self._keep(record.epoch)
-        if self.goal.value == "last" and (monitored_best or self.stopper is None):
-            self.kept_epoch = record.epoch
-            if self.stopper is not None:
-                self._keep(record.epoch)
-        if self.stopper is not None and self.stopper.exhausted:
-            self.done = True
-            self.reason = f"early stopping at epoch {record.epoch}"
-        elif record.epoch >= self.recipe.epochs:
-            self.done = True
-
-    def _monitored(self, record: EpochRecord) -> float:
-        assert self.recipe.early_stopping is not None
-        return _recorded(record, self.recipe.early_stopping.monitor)
-
-    def _keep(self, epoch: int) -> None:
-        self.kept, self.kept_epoch = copy_of(self.model), epoch
-
-    def kept_weights(self) -> dict[str, Tensor]:
-        """The weights that gave the run's value: its best epoch's, or what training left."""
-        return self.kept if self.kept is not None else copy_of(self.model)
-
-    def result(self) -> Result:
-        """How the run stands, or ended."""
-        value = None
-        if self.kept_epoch is not None:
-            value = self.records[self.kept_epoch - 1].values[self.goal.metric]
-        return Result(
-            value=None if self.diverged else value,
-            reason=self.reason,
-            diverged=self.diverged,
-            epochs_done=self.epochs_done,
-            epochs_asked=self.recipe.epochs,
-            value_epoch=self.kept_epoch,
-            records=tuple(self.records),
-        )
+    def weights_now(self) -> dict[str, Tensor]:
+        """A copy of the tensors of the model's `state_dict`, on the model's device."""
+        return copy_of(self.model)
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on exactly from here, on the CPU; what is random follows from the recipe's seeds.
 
         Shares no memory with the run.
         """
-        state = {name: getattr(self, name) for name in _PLAIN}
-        return state | {
+        return self.books() | {
+            "step": self._step,
+            "seconds": self._seconds,
+            "rate": self._rate,
             "model": model_state(self.model),
             "optimizer": snapshot(self.optimizer.state_dict()),
             "stepper": None if self.stepper is None else self.stepper.state_dict(),
-            "stopper": None if self.stopper is None else asdict(self.stopper),
-            "series": self.series.array(),
-            "trace": self.trace.arrays(),
             "sums": snapshot(self._sums.state()),
-            "records": packed(self.records),
             "state": snapshot(self.state),
-            "kept": snapshot(self.kept),
             "weights": dict(self.weights),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict()` of the same recipe, on this run's device, wherever it was taken."""
+        self.restore_books(state)
         restore_model(self.model, state["model"], self.device)
         restore_optimizer(self.optimizer, state["optimizer"])
         if self.stepper is not None:
             self.stepper.load_state_dict(state["stepper"])
-        if self.stopper is not None:
-            self.stopper = EarlyStopper(**state["stopper"])
-        self.series.restore(state["series"])
-        self.trace.restore(state["trace"])
         self._sums = Sums.restore(state["sums"], self.device)
-        self.records = unpacked(state["records"])
-        self.state = _on(self.device, state["state"])
-        self.kept = None if state["kept"] is None else _on(self.device, state["kept"])
-        self.weights = dict(state["weights"])
-        for name in _PLAIN:
-            setattr(self, name, state[name])
+        self.state = copied(self.device, state["state"])
+        self.weights = dict(state["weights"])  # a clip that is scheduled is set before every step
+        self._step, self._seconds, self._rate = state["step"], state["seconds"], state["rate"]
         self._batches = None
-
-
-_PLAIN = ("_step", "_seconds", "_rate", "best", "kept_epoch", "done", "diverged", "reason")
-"""What a run holds beside these in plain values, by attribute; a clip that is scheduled is set before every step."""
-
-
-def _on(device: torch.device, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of tensors on `device`."""
-    return {name: tensor.detach().to(device, copy=True) for name, tensor in tensors.items()}
-
-
-def _recorded(record: EpochRecord, name: str) -> float:
-    """A recorded value; `TaskError` for a mean of nothing, which is not recorded."""
-    if name not in record.values:
-        hint = did_you_mean(name, record.values)
-        raise TaskError("no sample of this epoch counts towards the value that is needed", value=name, hint=hint)
-    return record.values[name]
