@@ -27,9 +27,8 @@ def events(own_folder: Path) -> list[Event]:
 @pytest.fixture
 def run(events: list[Event]) -> Callable[..., Any]:
     def go(mode: str = "quick", target: str = "tiny.py", **more: Any) -> Any:
-        overrides = {
-            key: more.pop(key) for key in ("trials", "parallel", "time", "stop_without_improvement") if key in more
-        }
+        keys = ("trials", "parallel", "fuse", "time", "stop_without_improvement")
+        overrides = {"parallel": 1, **{key: more.pop(key) for key in keys if key in more}}
         return search(SearchRequest(target, mode, device="cpu", overrides=overrides, **more), events.append)
 
     return go
@@ -93,9 +92,16 @@ def test_a_search_in_two_parts_equals_one_in_one(run) -> None:
 @pytest.mark.parametrize("parallel", [2, 3])
 def test_trials_in_flight_together_train_as_they_do_alone(run, parallel: int) -> None:
     """A random sampler proposes the same whatever is in flight; so then must the whole table be the same."""
-    run()
-    run(study="together", parallel=parallel)
+    run(fuse="off")
+    run(study="together", parallel=parallel, fuse="off")
     assert table("together") == table("tiny-quick")
+
+
+def test_how_many_train_as_one_model_does_not_show(run) -> None:
+    for parallel, fuse in ((2, "auto"), (5, "auto"), (6, 2)):
+        run(study=f"by-{parallel}", parallel=parallel, fuse=fuse)
+    assert table("by-2") == table("by-5") == table("by-6")
+    assert {trial.user_attrs["trained"] for trial in trials("by-5")} == {"fused"}
 
 
 def test_a_grid_tries_every_cell_once_and_says_so(run) -> None:
@@ -284,7 +290,7 @@ def test_events_tell_what_the_study_holds(run, events) -> None:
 @pytest.mark.parametrize("pruner", ["none", "hyperband"])
 def test_every_sampler_gives_the_same_table_in_parts(run, sampler: str, pruner: str) -> None:
     mode = "cells" if sampler == "grid" else "quick"
-    overrides = {"sampler": sampler, "pruner": pruner, "study_seed": 3}
+    overrides = {"sampler": sampler, "pruner": pruner, "study_seed": 3, "parallel": 1}
     settings: dict[str, Any] = {}
     for folder, parts in (("parts", (2, 5)), ("whole", (5,))):
         for count in parts:

@@ -31,7 +31,7 @@ def events(own_folder: Path) -> list[Event]:
 @pytest.fixture
 def run(events: list[Event]) -> Callable[..., Any]:
     def go(folder: str = "studies", mode: str = "pruned", **overrides: Any) -> Any:
-        overrides = {"parallel": 3, "trials": 7, **overrides}
+        overrides = {"parallel": 3, "trials": 7, "fuse": "off", **overrides}
         return search(SearchRequest("tiny.py", mode, Path(folder), device="cpu", overrides=overrides), events.append)
 
     return go

@@ -9,16 +9,19 @@ that takes over finds all it needs to do exactly what this one would have done.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.engines.local import FUSED
 from tuner.errors import InterruptedRunError, SearchStoppedError
 from tuner.events import Emit, Note, StudyEnded, TrialStarted
 from tuner.proposing.proposal import Proposal
 from tuner.proposing.pruners import build_pruner, longest
 from tuner.proposing.samplers import build_sampler
+from tuner.recipe import Recipe
 from tuner.rounds.asking import Asked, Asker
 from tuner.rounds.checkpoints import Checkpoints
 from tuner.rounds.flight import Body, Flight, Unstarted
@@ -35,8 +38,21 @@ from tuner.training.trainer import free_memory, is_out_of_memory
 CHECKPOINT_SECONDS = 60.0
 """A round that takes longer is checkpointed within, this often."""
 
-Start = Callable[[Proposal, Callable[[], None]], Body]
-"""Makes the body of a proposed trial; it calls the given function after every step."""
+
+class Engine(Protocol):
+    """Where trials train."""
+
+    def how(self, recipe: Recipe) -> str:
+        """How a recipe trains, recorded with its trial: `fused`, or alone and why."""
+
+    def start(self, recipe: Recipe, how: str, between_steps: Callable[[], None]) -> Body:
+        """What trains a recipe; between its steps it calls the given function, which may raise."""
+
+    def epoch(
+        self, members: Sequence[Any], between_steps: Callable[[], None]
+    ) -> list[list[EpochRecord] | BaseException]:
+        """Train an epoch of trials that train fused; gives the records of each, or why it failed."""
+
 
 StartObjective = Callable[[optuna.Trial], Body]
 """Makes the body of a trial of a user's objective function."""
@@ -51,7 +67,7 @@ class _NotTheTrialsError(BaseException):
 
 
 class Conductor:
-    """Runs one study to the end of its budget. Give it `start`, or for an objective function `start_objective`.
+    """Runs one study to the end of its budget. Give it an `engine`, or for an objective function `start_objective`.
 
     `check` is called between steps, and may raise to end the search.
     """
@@ -63,13 +79,13 @@ class Conductor:
         emit: Emit,
         interrupts: Interrupts,
         keep: Keep,
-        start: Start | None = None,
+        engine: Engine | None = None,
         start_objective: StartObjective | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self.check = check
         self.study, self.storage, self.space, self.emit = opened.study, opened.storage, space, emit
-        self.interrupts, self.start, self.start_objective = interrupts, start, start_objective
+        self.interrupts, self.engine, self.start_objective = interrupts, engine, start_objective
         self.recorder = Recorder(opened, space, keep, emit)
         self.asker = Asker(self.recorder, space, interrupts, self.seconds_used)
         self.checkpoints = Checkpoints(opened.files / "checkpoints", lambda text: emit(Note(text, "warning")))
@@ -143,6 +159,7 @@ class Conductor:
             try:
                 with self.recorder.transaction():
                     asked = self.asker.fill(len(self.flying))
+                    self._note_how(asked.proposals)
                     self._announce_start(asked.proposals)
                 break
             except ConflictError:
@@ -153,6 +170,13 @@ class Conductor:
         for trial in asked.trials:
             self._begin_objective(trial)
         return asked
+
+    def _note_how(self, proposals: list[Proposal]) -> None:
+        """Record how each will train, before it does: it stays so, whatever this machine has in memory later."""
+        for proposal in proposals:
+            assert self.engine is not None
+            how = self.engine.how(proposal.recipe)
+            self.storage.set_trial_user_attr(proposal.trial_id, "trained", how)
 
     def _announce_start(self, proposals: list[Proposal]) -> None:
         for proposal in proposals:
@@ -167,9 +191,11 @@ class Conductor:
         return flight
 
     def _start(self, flight: Flight, proposal: Proposal) -> None:
-        assert self.start is not None
+        assert self.engine is not None
+        how = self.storage.get_trial(flight.trial_id).user_attrs.get("trained", "")
         try:
-            flight.body = self.start(proposal, self._between_steps)
+            flight.body = self.engine.start(proposal.recipe, how, self._between_steps)
+            flight.fused = how == FUSED
         except Exception as error:
             self._fail(flight, error)
 
@@ -247,10 +273,7 @@ class Conductor:
 
     def _round(self) -> None:
         """One epoch of every trial in flight, then everything that follows from it."""
-        for flight in self.flying:
-            if flight.outcome is None and not flight.records:
-                assert not flight.body.done
-                self._train(flight)
+        self._train([flight for flight in self.flying if flight.outcome is None and not flight.records])
         for flight in self.flying:
             if flight.failure is not None:
                 self._retry(flight)
@@ -269,8 +292,32 @@ class Conductor:
         self.round_checkpoint = self.checkpoint
         self._drop_files()
 
-    def _train(self, flight: Flight) -> None:
-        """The trial's next epoch; its records are kept until the round's end."""
+    def _train(self, flights: list[Flight]) -> None:
+        """The next epoch of each; records are kept until the round's end."""
+        assert not any(flight.body.done for flight in flights)
+        fused = [flight for flight in flights if flight.fused]
+        if fused:
+            self._train_fused(fused)
+        for flight in flights:
+            if not flight.fused:
+                self._train_alone(flight)
+
+    def _train_fused(self, flights: list[Flight]) -> None:
+        assert self.engine is not None
+        try:
+            with self.interrupts.at_safe_points():
+                ended = self.engine.epoch([flight.body for flight in flights], self._between_steps)
+        except _NotTheTrialsError as error:
+            raise error.cause from None
+        self.interrupts.check()
+        for flight, found in zip(flights, ended, strict=True):
+            if isinstance(found, BaseException):
+                self._fail(flight, found)
+            else:
+                flight.records = found
+                flight.seconds += sum(record.seconds for record in found)
+
+    def _train_alone(self, flight: Flight) -> None:
         try:
             flight.records = self._epoch(flight)
         except optuna.TrialPruned as pruned:
@@ -334,7 +381,7 @@ class Conductor:
                 self.checkpoints.release()
                 self._catch_up(flight)
             if flight.outcome is None and not flight.records:
-                self._train(flight)
+                self._train_alone(flight)
 
     def _decide(self, flight: Flight) -> None:
         """Whether a trial that has trained has ended: by itself, by divergence, or by the pruner."""

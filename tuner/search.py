@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,18 @@ import torch
 from optuna.trial import TrialState
 
 from tuner.conductor import Conductor
+from tuner.engines.local import Local
 from tuner.errors import InterruptedRunError, UsageError, did_you_mean
 from tuner.events import Emit, Note, StudyEnded, StudyOpened
 from tuner.objective import ObjectiveRun, goal_of
 from tuner.probe import Probe
-from tuner.proposing.proposal import Proposal, check_enqueued, encoded, enqueue
+from tuner.proposing.proposal import check_enqueued, encoded, enqueue
 from tuner.proposing.pruners import check_pruner
 from tuner.proposing.samplers import check_sampler
 from tuner.registry import function_in, load_file, source_hash
 from tuner.resolve import resolve
 from tuner.rounds.score import score_of
+from tuner.rounds.width import with_width
 from tuner.search_space import SearchSpace, Target, build_space, find_target
 from tuner.search_space.yaml_file import read_yaml
 from tuner.signals import Interrupts
@@ -32,7 +34,6 @@ from tuner.storage.studies import OpenStudy, Studies, check_unchanged, mark_read
 from tuner.tasks import Task, load_task, task_source
 from tuner.training.device import pick_device
 from tuner.training.keeping import Keep, drop_drafts
-from tuner.training.plain import PlainRun
 from tuner.training.trainer import Trainer
 
 
@@ -81,6 +82,7 @@ def prepare(request: SearchRequest) -> Prepared:
         return Prepared(space, path, None, None)
     task = load_task(space.task)
     space, probe = resolve(space, task)
+    space = with_width(space, task.fusable, probe.parameters)
     return Prepared(space, task_source(task), task, probe)
 
 
@@ -221,11 +223,7 @@ def _bodies(prepared: Prepared, device: Any, interrupts: Interrupts) -> dict[str
     assert prepared.task is not None and prepared.probe is not None
     trainer = Trainer(prepared.task, goal_of(space), prepared.probe.terms, device)
 
-    def start(proposal: Proposal, between_steps: Callable[[], None]) -> PlainRun:
-        with interrupts.at_once():
-            return trainer.start(proposal.recipe, between_steps)
-
-    return {"start": start}
+    return {"engine": Local(trainer, space, interrupts)}
 
 
 def quiet_optuna() -> None:

@@ -58,7 +58,7 @@ def test_quiet_prints_the_result_only(own_folder: Path, tuner) -> None:
 
 
 def test_json_prints_an_event_a_line(own_folder: Path, tuner) -> None:
-    done = tuner("run", "tiny.py", "--mode", "faults", "--json")
+    done = tuner("run", "tiny.py", "--mode", "faults", "--json", "--parallel", "1")
     events = [json.loads(line) for line in done.out.splitlines()]
     assert events[0]["event"] == "StudyOpened"
     assert events[-1]["event"] == "StudyEnded"

@@ -35,6 +35,9 @@ def run(
     ] = None,
     direction: Annotated[str | None, typer.Option(help="minimize or maximize, for script.py:objective.")] = None,
     parallel: Annotated[int | None, typer.Option(min=1, help="Trials in flight at once.", metavar="W")] = None,
+    fuse: Annotated[
+        str | None, typer.Option(help="Train trials of one shape as one batched model: auto, off, or K at most.")
+    ] = None,
     study_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the sampler.")] = None,
     keep: Annotated[str, typer.Option(help="Weights to keep: best, top-K or all.")] = "best",
     enqueue: Annotated[
@@ -59,6 +62,7 @@ def run(
         "sampler": sampler,
         "pruner": pruner,
         "parallel": parallel,
+        "fuse": int(fuse) if fuse is not None and fuse.isdigit() else fuse,
         "study_seed": study_seed,
     }
     fixed = parse_settings(settings or [], data)

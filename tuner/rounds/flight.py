@@ -28,7 +28,8 @@ class Flight:
     """A trial in flight.
 
     `records` are epochs trained that the study has not got yet, `recorded` those it has. `outcome` is set once the
-    trial has ended: a state and the reason. `retries` counts how often it was tried again after a failure.
+    trial has ended: a state and the reason. `retries` counts how often it was tried again after a failure; `fused`
+    says that others train with it.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Flight:
     params: Mapping[str, Any]
     body: Body
     recipe: Mapping[str, Any] | None = None
+    fused: bool = False
     recorded: int = 0
     records: list[EpochRecord] = field(default_factory=list)
     outcome: tuple[TrialState, str] | None = None

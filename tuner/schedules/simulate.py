@@ -131,27 +131,27 @@ def _stepping(
     """The scheduler, made for the run, over a stand-in for the optimizer; it may step `longer` times as far."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        still = _stand_in(optimizer)
+        still = stand_in(optimizer)
         scheduler = build(name, still, options, configs, epochs, steps_per_epoch)
         still.step()  # torch warns of schedulers that step before their optimizer
         yield still, Stepper(name, scheduler, configs, longer * epochs, steps_per_epoch)
 
 
-class _Still(torch.optim.Optimizer):
+class Still(torch.optim.Optimizer):
     """An optimizer that moves nothing."""
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Nothing."""
 
 
-def _stand_in(optimizer: torch.optim.Optimizer) -> _Still:
+def stand_in(optimizer: torch.optim.Optimizer) -> Still:
     """Groups of one number each, with the optimizer's own values before any scheduler changed them."""
     groups = []
     for group in optimizer.param_groups:
         values = {key: copy.deepcopy(value) for key, value in group.items() if key not in ("params", "initial_lr")}
         values["lr"] = float(group.get("initial_lr", group["lr"]))
         groups.append({**values, "params": [torch.zeros(1, requires_grad=True)]})
-    return _Still(groups, dict(optimizer.defaults))
+    return Still(groups, dict(optimizer.defaults))
 
 
 def _rates_of(optimizer: torch.optim.Optimizer) -> list[float]:

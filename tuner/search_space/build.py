@@ -121,7 +121,9 @@ def _space_of(target: Target, mode: Mode, places: Places) -> SearchSpace:
         pruner=mode.pruner or "none",
         pruner_kwargs=mode.pruner_kwargs,
         budget=_budget(mode, target, places),
-        parallel=mode.parallel,
+        parallel=mode.parallel or 1,
+        parallel_by_rule=mode.parallel is None,
+        fuse=mode.fuse,
         retries=mode.retries,
         study_seed=mode.study_seed,
         function=target.function,
@@ -143,7 +145,7 @@ def _check_objective_mode(mode: Mode, settings: Mapping[str, Any] | None, places
     for key in ("search", "derived", "constraints", "recipe"):
         if getattr(mode, key):
             raise SearchSpaceError("an objective function suggests its own values", place=places.of(key))
-    if mode.parallel > 1:
+    if mode.parallel is not None and mode.parallel > 1:
         raise SearchSpaceError(
             "an objective function runs one trial at a time", place=places.of("parallel"), value=mode.parallel
         )

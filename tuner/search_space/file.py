@@ -22,7 +22,9 @@ PRUNERS = ("none", "median", "percentile", "hyperband", "asha", "patient", "thre
 class Mode(Section):
     """What one mode searches and how; `trials` and `time` are totals over all runs of the study.
 
-    `parallel` trials are in flight at once; one that fails is tried again up to `retries` times.
+    `parallel` trials are in flight at once, by rule as many as suit the sampler and the model; those of one shape train
+    as one batched model, unless `fuse` is `off` (a number bounds its size). One that fails is tried again up to
+    `retries` times.
     """
 
     sampler: str = "tpe"
@@ -32,7 +34,8 @@ class Mode(Section):
     trials: Count | None = None
     time: str | Annotated[float, Field(strict=True)] | None = None
     stop_without_improvement: Count | None = None
-    parallel: Count = 1
+    parallel: Count | None = None
+    fuse: Literal["auto", "off"] | Annotated[int, Field(strict=True, ge=2)] = "auto"
     retries: Annotated[int, Field(strict=True, ge=0)] = 0
     study_seed: Seed = 0
     recipe: dict[str, Any] = {}

@@ -30,7 +30,8 @@ class SearchSpace:
     """A task, a recipe, and what of the recipe is searched and how.
 
     `parameters` stand in an order in which conditions refer only to earlier ones; `timelines` are the contents of
-    the files that a searched timeline names.
+    the files that a searched timeline names. `parallel_by_rule` says that nobody gave `parallel`: a search has as many
+    trials in flight as `rounds.width` says. `fuse` is `auto`, `off`, or the size of a batched model.
     """
 
     task: str
@@ -50,6 +51,8 @@ class SearchSpace:
     pruner_kwargs: Mapping[str, Any] = field(default_factory=dict)
     budget: Budget = Budget()
     parallel: int = 1
+    parallel_by_rule: bool = False
+    fuse: str | int = "auto"
     retries: int = 0
     study_seed: int = 0
     function: str | None = None
@@ -210,6 +213,7 @@ class SearchSpace:
             "pruner": self.pruner,
             "pruner_kwargs": dict(self.pruner_kwargs),
             "parallel": self.parallel,
+            "fuse": "off" if self.fuse == "off" else "auto",
             "study_seed": self.study_seed,
             **({"timelines": dict(self.timelines)} if self.timelines else {}),
         }

@@ -31,6 +31,11 @@ class Series:
         self._pending.append(values)
         self._rates.append(learning_rate)
 
+    def extend(self, values: np.ndarray, rates: np.ndarray) -> None:
+        """Take several steps at once: `values` is steps x columns without the learning rate, `rates` (steps,)."""
+        self.flush()
+        self._done.append(np.column_stack([values, rates]).astype(np.float32))
+
     def flush(self) -> np.ndarray:
         """Bring the pending steps to the CPU and return them (steps x columns)."""
         if not self._pending:
@@ -72,8 +77,12 @@ class Trace:
             found = {name: tensor.detach().clone() for name, tensor in task.trace(model).items()}
         self._empty = not found
         if found:
-            self._pending.append(found)
-            self._steps.append(step)
+            self.add(step, found)
+
+    def add(self, step: int, found: dict[str, Tensor]) -> None:
+        """Record what was traced after a step, counted from 1."""
+        self._pending.append(found)
+        self._steps.append(step)
 
     def flush(self) -> None:
         """Bring what is pending to the CPU."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,10 @@ from tuner.tasks.base import Mean, Task, mapped
 
 
 class Sums:
-    """Running sums over an epoch, on the device: no step waits for a number."""
+    """Running sums over an epoch, on the device: no step waits for a number.
+
+    They are scalars, or of shape (trials,), for a stack of trials at once.
+    """
 
     def __init__(self) -> None:
         self.steps = 0
@@ -53,6 +56,34 @@ class Sums:
     def mean_norm(self) -> float:
         """The gradient norm, averaged over steps."""
         return 0.0 if self.norm is None else float(self.norm) / max(1, self.steps)
+
+    @classmethod
+    def stacked(cls, parts: Sequence[Sums]) -> Sums:
+        """The sums of several trials, which stand at the same step, as one."""
+        first, sums = parts[0], cls()
+        sums.steps, sums.samples = first.steps, first.samples
+        sums.losses = {name: torch.stack([part.losses[name] for part in parts]) for name in first.losses}
+        for name in first.means:
+            totals, numbers = zip(*(part.means[name] for part in parts), strict=True)
+            sums.means[name] = torch.stack(totals), torch.stack([torch.as_tensor(number) for number in numbers])
+        if first.norm is not None:
+            sums.norm = torch.stack([part.norm for part in parts if part.norm is not None])
+        return sums
+
+    def row(self, number: int) -> Sums:
+        """The sums of one trial of a stack, copied."""
+
+        def entry(tensor: Tensor) -> Tensor:
+            return tensor[number].clone()
+
+        sums = Sums()
+        vars(sums).update(mapped(entry, vars(self)))
+        return sums
+
+    def rows(self, count: int) -> list[Sums]:
+        """The sums of each trial of a stack, on the CPU, whence numbers are quickly read."""
+        here = Sums.restore(self.state(), torch.device("cpu"))
+        return [here.row(number) for number in range(count)]
 
     def state(self) -> dict[str, Any]:
         """The sums as plain values and tensors, which are the sums' own."""

@@ -1,0 +1,1 @@
+"""Engines: where runs live, and what trains an epoch of many at once."""

@@ -1,0 +1,1 @@
+"""Fused training: trials whose models have the same shapes, trained as one batched model."""

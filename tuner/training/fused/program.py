@@ -1,0 +1,178 @@
+"""Program: what the trials of one shape have in common, and their model as a function of stacked tensors."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from queue import Empty, LifoQueue
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from tuner.probe import build_model
+from tuner.recipe import Recipe
+from tuner.tasks.base import Batch, Data, Task, mapped
+from tuner.training.batches import steps_per_epoch
+from tuner.training.fused.dropout import MemberDropout
+from tuner.training.fused.layout import Layout
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a forward pass of a stack gives, a row a trial.
+
+    `loss` is the weighted loss (trials,), `terms` the batch's mean of every loss term (trials x terms); `metrics` are
+    (total, number) pairs of (trials,) each, by name.
+    """
+
+    loss: Tensor
+    terms: Tensor
+    metrics: Mapping[str, tuple[Tensor, Tensor]]
+
+
+class _Caller(nn.Module):
+    """A module that calls any function of its model, so that `functional_call` reaches more than `forward`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(self.model, *arguments)
+
+
+class Program:
+    """The model of one shape as a function of its tensors, over a stack of trials.
+
+    `layout` says which of its tensors are trained; the `others`, frozen parameters and buffers, are handed in beside
+    them, and those of `changing` come back changed by a training pass (the averages of BatchNorm). `drops` says whether
+    the model has dropout.
+    """
+
+    def __init__(self, task: Task, data: Data, recipe: Recipe, terms: tuple[str, ...], device: torch.device) -> None:
+        self.task, self.data, self.terms, self.device = task, data, terms, device
+        self.batch_size = recipe.batch_size
+        self.steps_per_epoch = steps_per_epoch(data.train, recipe.batch_size)
+        self._model = build_model(task, recipe).to(device)
+        self._spare: LifoQueue[_Caller] = LifoQueue()
+        self.layout = Layout.of(self._model)
+        self.changing: frozenset[str] = frozenset()
+        self.drops, self.traces, self.dropouts_seen = True, True, 0
+
+    def leave_out(self, idle: Collection[str]) -> None:
+        """Take parameters that no loss reaches out of the row: torch's optimizers leave them alone, too."""
+        self.layout = Layout.of(self._model, idle)
+
+    def others_of(self, model: nn.Module) -> dict[str, Tensor]:
+        """Copies of a model's frozen parameters and buffers, by name, on the device."""
+        found = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        return {
+            name: tensor.detach().to(self.device, copy=True)
+            for name, tensor in found.items()
+            if name not in self.layout.names
+        }
+
+    def state_names(self) -> dict[str, str]:
+        """The names of a model's `state_dict`, each with the parameter or buffer that it is (tied ones share one)."""
+        names = {id(tensor): name for name, tensor in (*self._model.named_parameters(), *self._model.named_buffers())}
+        state = self._model.state_dict(keep_vars=True)
+        return {key: names[id(tensor)] for key, tensor in state.items() if id(tensor) in names}
+
+    @contextlib.contextmanager
+    def _caller(self, training: bool) -> Iterator[_Caller]:
+        """A model of its own for each thread that calls it: its tensors are put in their places while it runs."""
+        try:
+            caller = self._spare.get_nowait()
+        except Empty:
+            caller = _Caller(copy.deepcopy(self._model))
+        if caller.training != training:
+            caller.train(training)
+        try:
+            yield caller
+        finally:
+            self._spare.put(caller)
+
+    def train(
+        self, parameters: Tensors, others: Tensors, state: Tensors, batch: Any, weights: Tensor, keys: Tensor
+    ) -> tuple[Outcome, dict[str, Tensor]]:
+        """The loss of a training batch, to be differentiated, and the `others` as the pass leaves them.
+
+        All tensors have the trials first; `batch` is (inputs, targets), `weights` trials x terms, `keys` what dropout
+        is drawn from (trials,), int64.
+        """
+        others = {name: tensor.clone() if name in self.changing else tensor for name, tensor in others.items()}
+        with self._caller(training=True) as caller:
+
+            def one(
+                parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor, key: Tensor
+            ) -> Any:
+                batch = Batch(*pair)
+                with MemberDropout(key) if self.drops else contextlib.nullcontext():
+                    output = _call(caller, {**parameters, **others}, self.task.forward, batch)
+                return self._outcome(output, batch, state, weights)
+
+            found = _vmapped(one, parameters, others, state, batch, weights, keys)
+        return Outcome(*found), {name: others[name] for name in self.changing}
+
+    @torch.no_grad()
+    def validate(self, parameters: Tensors, others: Tensors, state: Tensors, batch: Any, weights: Tensor) -> Outcome:
+        """The loss of a validation batch, as `train` takes it."""
+        with self._caller(training=False) as caller:
+
+            def one(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor) -> Any:
+                batch = Batch(*pair)
+                output = _call(caller, {**parameters, **others}, self.task.predict, batch.inputs)
+                return self._outcome(output, batch, state, weights)
+
+            return Outcome(*_vmapped(one, parameters, others, state, batch, weights))
+
+    @torch.no_grad()
+    def trace(self, parameters: Tensors, others: Tensors) -> dict[str, Tensor]:
+        """What the task traces of each trial's model, by name: trials x ..."""
+        with self._caller(training=False) as caller:
+
+            def one(parameters: Tensors, others: Tensors) -> dict[str, Tensor]:
+                found: dict[str, Tensor] = _call(caller, {**parameters, **others}, self.task.trace)
+                return found
+
+            found: dict[str, Tensor] = _vmapped(one, parameters, others)
+            return found
+
+    @torch.no_grad()
+    def act(self, name: str, tensors: Tensors, state: Tensors) -> dict[str, Tensor]:
+        """What a timeline's action changes in one trial's `state`; changes of its weights are made in `tensors`."""
+        with self._caller(training=True) as caller:
+
+            def act(model: nn.Module) -> dict[str, Tensor]:
+                return self.task.on_action(name, model, state)
+
+            found: dict[str, Tensor] = _call(caller, tensors, act)
+            return found
+
+    def _outcome(self, output: Any, batch: Batch, state: Tensors, weights: Tensor) -> tuple[Any, ...]:
+        """The weighted loss, the terms and the metrics of one trial; a term of weight 0 keeps its NaN to itself."""
+        losses = self.task.losses(output, batch, state)
+        terms = torch.stack([term.mean() for term in losses.values()])
+        loss = (torch.where(weights != 0, terms, 0.0) * weights).sum()
+        metrics = {
+            name: (total.detach(), torch.as_tensor(number))
+            for name, (total, number) in self.task.metrics(output, batch).items()
+        }
+        return loss, terms.detach(), metrics
+
+
+def _call(caller: _Caller, tensors: Tensors, function: Callable[..., Any], *arguments: Any) -> Any:
+    named = {f"model.{name}": tensor for name, tensor in tensors.items()}
+    return functional_call(caller, named, (function, *arguments))
+
+
+def _vmapped(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function` over the first dimension of all tensors in the arguments."""
+    first: Any = lambda tensor: 0  # noqa: E731
+    return vmap(function, in_dims=mapped(first, arguments))(*arguments)
