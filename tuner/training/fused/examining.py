@@ -76,7 +76,7 @@ def _try(program: Program, recipe: Recipe, goal: Goal, expected: Tensor) -> None
     members = [Member(program, even, goal, lambda member: []) for _ in range(2)]
     part = Part(members)
     part.take_steps(STEPS)
-    program.drops, program.traces = program.dropouts_seen > 0, bool(part.traced())
+    program.drops, program.traces = program.has_drawn, bool(part.traced())
     part.validated(batches=1)
     for action in program.task.actions:
         member = members[0]

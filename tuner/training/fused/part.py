@@ -19,6 +19,7 @@ from torch import Tensor
 from tuner.seeds import seed_for
 from tuner.tasks.base import tensors_in
 from tuner.training.batches import validation_batches
+from tuner.training.fused.dropout import KEY_RANGE
 from tuner.training.fused.feeds import DRAWING, Eater, Feeds, stacked
 from tuner.training.fused.member import Member
 from tuner.training.fused.plan import Plan
@@ -28,10 +29,6 @@ from tuner.training.randomness import seed_generators
 from tuner.training.run import EpochRecord
 from tuner.training.series import TRACE_STEPS
 from tuner.training.sums import Sums
-
-KEY_RANGE = 2**31
-"""Dropout is drawn from keys below this."""
-
 
 class Stopped(BaseException):
     """A part was asked to stop; its members stand between two steps."""

@@ -63,7 +63,7 @@ class Program:
         self._spare: LifoQueue[_Caller] = LifoQueue()
         self.layout = Layout.of(self._model)
         self.changing: frozenset[str] = frozenset()
-        self.drops, self.traces, self.dropouts_seen = True, True, 0
+        self.drops, self.traces, self.has_drawn = True, True, False
 
     def leave_out(self, idle: Collection[str]) -> None:
         """Take parameters that no loss reaches out of the row: torch's optimizers leave them alone, too."""
@@ -113,8 +113,10 @@ class Program:
                 parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor, key: Tensor
             ) -> Any:
                 batch = Batch(*pair)
-                with MemberDropout(key) if self.drops else contextlib.nullcontext():
+                dropout = MemberDropout(key)
+                with dropout if self.drops else contextlib.nullcontext():
                     output = _call(caller, {**parameters, **others}, self.task.forward, batch)
+                self.has_drawn |= dropout.drawn > 0
                 return self._outcome(output, batch, state, weights)
 
             found = _vmapped(one, parameters, others, state, batch, weights, keys)
