@@ -18,7 +18,7 @@ def overwrites(name: str | None, options: Mapping[str, Any]) -> dict[str, str]:
     Schedulers within others count too.
     """
     found: dict[str, str] = {}
-    for kind, given in _flat(name, options):
+    for kind, given in with_parts(name, options):
         start = STARTS.get(kind)
         if start and given.get(start, AUTO) != AUTO:
             found.setdefault("learning_rate", f"{kind} starts from {start}")
@@ -34,7 +34,7 @@ def cycles_momentum(name: str | None, options: Mapping[str, Any]) -> bool:
     return "optimizer_kwargs.momentum" in overwrites(name, options)
 
 
-def _flat(name: str | None, options: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def with_parts(name: str | None, options: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The scheduler and all those within it, with their options."""
     if name is None:
         return
@@ -42,4 +42,4 @@ def _flat(name: str | None, options: Mapping[str, Any]) -> Iterator[tuple[str, M
     parts = options.get("schedulers") if name in COMPOSED else None
     for part in parts if isinstance(parts, list) else []:
         if isinstance(part, Mapping) and isinstance(part.get("scheduler"), str):
-            yield from _flat(part["scheduler"], {key: value for key, value in part.items() if key != "scheduler"})
+            yield from with_parts(part["scheduler"], {key: value for key, value in part.items() if key != "scheduler"})

@@ -52,6 +52,11 @@ class Series:
         self.flush()
         return np.concatenate(self._done) if self._done else np.zeros((0, len(self.columns)), dtype=np.float32)
 
+    def take_over(self, other: Series) -> None:
+        """Go on where another stands."""
+        other.flush()
+        self._done = list(other._done)
+
     def restore(self, array: np.ndarray) -> None:
         """Go on from an earlier `array()`."""
         self._pending.clear()
@@ -97,6 +102,11 @@ class Trace:
         self.flush()
         names = self._done[0] if self._done else {}
         return {name: np.concatenate([block[name] for block in self._done]) for name in names}
+
+    def take_over(self, other: Trace) -> None:
+        """Go on where another stands."""
+        other.flush()
+        self._done = list(other._done)
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Go on from earlier `arrays()`."""

@@ -23,10 +23,11 @@ SELU_SATURATION = 1.7580993408473766
 class MemberDropout(TorchFunctionMode):
     """While active around one forward pass, draws the model's dropout from `key` instead of torch's generators.
 
-    `drawn` counts the elements drawn so far. Under `vmap`, `key` is each member's own (scalar, int64 in [0, KEY_RANGE)). Keys are to look random, as those of
-    `seed_for` do: the masks of numbers counted up would be alike. Which elements are dropped depends on the key, on how
-    many elements the pass dropped from before and on the element's place (row by row) alone: not on the number of
-    members, on the others, on the tensor's kind or on the device.
+    `drawn` counts the elements drawn so far. Under `vmap`, `key` is each member's own (scalar, int64 in
+    [0, KEY_RANGE)). Keys are to look random, as those of `seed_for` do: the masks of numbers counted up would be alike.
+    Which elements are dropped depends on the key, on how many elements the pass dropped from before and on the
+    element's place (row by row) alone: not on the number of members, on the others, on the tensor's kind or on the
+    device.
 
     All of dropout in `torch.nn.functional` and `torch.nn` is drawn so, `MultiheadAttention` and
     `scaled_dot_product_attention` too; `p` may be each member's own (scalar, float64 to be exact). What draws inside

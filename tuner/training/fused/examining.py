@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -75,7 +77,8 @@ def _try(program: Program, recipe: Recipe, goal: Goal, expected: Tensor) -> None
     even = recipe.model_copy(update={"loss": None, "loss_weights": {}, "timeline": None})
     members = [Member(program, even, goal, lambda member: []) for _ in range(2)]
     part = Part(members)
-    part.take_steps(STEPS)
+    program.bytes_per_member = _bytes_held(lambda: part.take_steps(1)) // 2
+    part.take_steps(STEPS - 1)
     program.drops, program.traces = program.has_drawn, bool(part.traced())
     part.validated(batches=1)
     for action in program.task.actions:
@@ -85,3 +88,16 @@ def _try(program: Program, recipe: Recipe, goal: Goal, expected: Tensor) -> None
     first = members[0].series.array()
     if not program.drops and not torch.allclose(torch.tensor(first[0, -2]), expected.float().cpu(), rtol=TOLERANCE):
         raise ValueError(f"its loss is {first[0, -2]:.6g} fused and {float(expected):.6g} alone")
+
+
+def _bytes_held(step: Callable[[], None]) -> int:
+    """The memory of all that a step's forward pass keeps for the backward pass."""
+    held: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        step()
+    return sum(held.values())

@@ -11,8 +11,9 @@ from torch import Tensor
 from tuner import optimizers
 from tuner.probe import build_model
 from tuner.recipe import Recipe
-from tuner.training.fused.plan import Planner
+from tuner.training.fused.plan import Plan, Planner
 from tuner.training.fused.program import Program
+from tuner.training.fused.trajectory import trajectory_of
 from tuner.training.fused.updates import Update, update_for
 from tuner.training.randomness import seed_generators, undisturbed
 from tuner.training.run import EpochRecord, Goal
@@ -31,7 +32,8 @@ class Member(Standing):
     """A trial in a group: a `Run` whose steps its group takes.
 
     `row` (width,) holds its trainable numbers, `others` the rest of its model's tensors by name, `state` the task's.
-    While a part trains, these are views of the part's matrices.
+    While a part trains, these are views of the part's matrices. Members of equal `trajectory` at the same step are the
+    same but for where they end: one of them trains, and the others are its `followers`.
     """
 
     def __init__(self, program: Program, recipe: Recipe, goal: Goal, train: Train) -> None:
@@ -51,6 +53,8 @@ class Member(Standing):
         self.sums = Sums()
         self.seconds = 0.0
         self.part: Part | None = None
+        self.trajectory = trajectory_of(recipe)
+        self.followers: list[Member] = []
         self._step = 0
 
     @property
@@ -65,6 +69,20 @@ class Member(Standing):
     def epoch(self) -> list[EpochRecord]:
         """Train the next epoch, as a group of one; gives one record."""
         return self._train(self)
+
+    def follow(self, leader: Member) -> None:
+        """Stand where `leader` does, which has just trained the epoch that this member would have trained alike."""
+        self.row, self.others, self.state = leader.row, leader.others, leader.state
+        self.update.take_over(leader.update)
+        self.series.take_over(leader.series)
+        self.trace.take_over(leader.trace)
+        self.seconds = leader.seconds
+        self.plan()
+
+    def plan(self) -> Plan:
+        """The plan of the epoch under way, from its first step on."""
+        self.planner.load_state_dict(self.planner.state_dict())  # as it was at the epoch's beginning
+        return self.planner.epoch(self.epochs_done, self.records[-1].values if self.records else None)
 
     def end_epoch(self, sums: Sums, validated: Mapping[str, float], rate: float) -> EpochRecord:
         """Take an epoch that is trained and validated; `sums` are those of its steps, `rate` the last step's."""

@@ -22,13 +22,12 @@ from tuner.training.batches import validation_batches
 from tuner.training.fused.dropout import KEY_RANGE
 from tuner.training.fused.feeds import DRAWING, Eater, Feeds, stacked
 from tuner.training.fused.member import Member
-from tuner.training.fused.plan import Plan
 from tuner.training.fused.program import Outcome
 from tuner.training.fused.updates import Crew, crews_of
 from tuner.training.randomness import seed_generators
-from tuner.training.run import EpochRecord
 from tuner.training.series import TRACE_STEPS
 from tuner.training.sums import Sums
+
 
 class Stopped(BaseException):
     """A part was asked to stop; its members stand between two steps."""
@@ -38,7 +37,8 @@ class Part:
     """Some members of one program, at the same step of their epochs, as matrices of rows x width.
 
     `lock` is held during each step, so that who takes it finds every member between two steps. `stop` ends the work
-    there. `broken` says that a step failed when members were half updated: they are of no use then.
+    there. `broken` says that a step failed when members were half updated: they are of no use then. `seconds` is what
+    `steps_taken` steps, and the validation, took.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -47,14 +47,10 @@ class Part:
         self.step_number = self.members[0].step_number
         self.lock = RLock()
         self.stop = self.broken = False
+        self.steps_taken, self.seconds = 0, 0.0
         self.rows = [*self.members, *[self.members[-1]] * (2 - len(self.members))]
-        self.plans = [self._planned(member) for member in self.rows]
+        self.plans = [member.plan() for member in self.rows]
         self._stack()
-
-    def _planned(self, member: Member) -> Plan:
-        member.planner.load_state_dict(member.planner.state_dict())  # to the epoch's beginning
-        last = member.records[-1].values if member.records else None
-        return member.planner.epoch(member.epochs_done, last)
 
     def _stack(self) -> None:
         """Lay the members' tensors out side by side, and make theirs views of that."""
@@ -92,8 +88,8 @@ class Part:
             return 0
         return seed_for("dropout", member.recipe.dropout_seed, member.epochs_done, step) % KEY_RANGE
 
-    def train(self) -> list[EpochRecord]:
-        """Train to the epoch's end, validate, and give each member's record, in the order of `members`.
+    def train(self) -> None:
+        """Train to the epoch's end, validate, and give each member, and those that follow it, its record.
 
         Raises `Stopped` where `stop` was set, and what the model or the task raises, with every member between two
         steps unless `broken`.
@@ -102,7 +98,7 @@ class Part:
             member.part = self
         try:
             self.take_steps(self.program.steps_per_epoch)
-            return self._end_epoch()
+            self._end_epoch()
         finally:
             with self.lock:
                 self._release()
@@ -120,9 +116,14 @@ class Part:
             started = time.perf_counter()
             with self.lock:
                 self._step(feeds.batch(self.step_number))
-                spent = (time.perf_counter() - started) / len(self.members)
-                for member in self.members:
-                    member.seconds += spent
+                self._spend(time.perf_counter() - started)
+            self.steps_taken += 1
+
+    def _spend(self, seconds: float) -> None:
+        """Give each member its share of the time."""
+        self.seconds += seconds
+        for member in self.members:
+            member.seconds += seconds / len(self.members)
 
     def _step(self, batch: tuple[Any, Any]) -> None:
         step = self.step_number
@@ -191,21 +192,23 @@ class Part:
             at = member.epochs_done * done + self.step_number
             member.trace.add(at, {name: tensor[number].clone() for name, tensor in found.items()})
 
-    def _end_epoch(self) -> list[EpochRecord]:
+    def _end_epoch(self) -> None:
         started = time.perf_counter()
         validated = self.validated().rows(len(self.rows))
         trained = self.sums.rows(len(self.rows))
         with self.lock:
-            spent = (time.perf_counter() - started) / len(self.members)
-            records = []
-            for number, member in enumerate(self.members):
+            for member in self.members:
                 self.write_back(member)
-                member.seconds += spent
+            self._spend(time.perf_counter() - started)
+            for number, member in enumerate(self.members):
                 values = validated[number].averages("val", self.program.task)
                 rate = float(self.plans[number].rates[-1, 0])
                 member.part = None
-                records.append(member.end_epoch(trained[number], values, rate))
-            return records
+                member.seconds /= 1 + len(member.followers)
+                for follower in member.followers:
+                    follower.follow(member)
+                for entry in (member, *member.followers):
+                    entry.end_epoch(trained[number], values, rate)
 
     def validated(self, batches: int | None = None) -> Sums:
         """The sums over all validation batches, or the first few."""

@@ -51,8 +51,8 @@ class Program:
     """The model of one shape as a function of its tensors, over a stack of trials.
 
     `layout` says which of its tensors are trained; the `others`, frozen parameters and buffers, are handed in beside
-    them, and those of `changing` come back changed by a training pass (the averages of BatchNorm). `drops` says whether
-    the model has dropout.
+    them, and those of `changing` come back changed by a training pass (the averages of BatchNorm). `drops` and `traces`
+    say whether the model has dropout and the task traces something, `bytes_per_member` what a step holds in memory.
     """
 
     def __init__(self, task: Task, data: Data, recipe: Recipe, terms: tuple[str, ...], device: torch.device) -> None:
@@ -63,6 +63,7 @@ class Program:
         self._spare: LifoQueue[_Caller] = LifoQueue()
         self.layout = Layout.of(self._model)
         self.changing: frozenset[str] = frozenset()
+        self.bytes_per_member = 0
         self.drops, self.traces, self.has_drawn = True, True, False
 
     def leave_out(self, idle: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ from tuner.training.fused.program import Program
 from tuner.training.fused.sizes import Sizes
 from tuner.training.randomness import undisturbed
 from tuner.training.run import EpochRecord
-from tuner.training.trainer import Trainer
+from tuner.training.trainer import Trainer, free_memory, is_out_of_memory
 
 POLL_SECONDS = 0.05
 """How often it is looked whether to stop while parts train."""
@@ -42,9 +43,10 @@ class FusedTraining:
     That the operations run on one thread each makes a member's bits independent of how many there are.
     """
 
-    def __init__(self, trainer: Trainer, size: int | None = None) -> None:
-        self.trainer, self.device, self.sizes = trainer, trainer.device, Sizes(size)
+    def __init__(self, trainer: Trainer, most: int | None = None) -> None:
+        self.trainer, self.device = trainer, trainer.device
         self.threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self.sizes = Sizes(self.threads, self.device, most)
         self._programs: dict[str, Program | str] = {}
         self._check_stop: Callable[[], None] = lambda: None
 
@@ -85,8 +87,8 @@ class FusedTraining:
         """
         self._check_stop = check_stop
         found: dict[int, Ended] = {}
-        waiting = [Part(group) for group in self._cut(members)]
-        running: dict[Future[list[EpochRecord]], Part] = {}
+        waiting = self._cut(members)
+        running: dict[Future[None], Part] = {}
         count = torch.get_num_threads()
         with undisturbed(self.device), ThreadPoolExecutor(self.threads) as pool:
             try:
@@ -105,33 +107,40 @@ class FusedTraining:
                 torch.set_num_threads(count)
         return [found[id(member)] for member in members]
 
-    def _cut(self, members: Iterable[Member]) -> list[list[Member]]:
-        """Members of one program and step, alike ones together, in lots of the size that suits the program."""
-        alike: dict[tuple[int, int], list[Member]] = {}
+    def _cut(self, members: Iterable[Member]) -> list[Part]:
+        """Parts of members of one program and step, trials that share a training as one."""
+        shared: dict[tuple[Any, ...], list[Member]] = {}
         for member in members:
-            alike.setdefault((id(member.program), member.step_number), []).append(member)
-        lots = []
-        for found in alike.values():
+            shared.setdefault((id(member.program), member.step_number, member.trajectory), []).append(member)
+        leading: dict[tuple[Any, ...], list[Member]] = {}
+        for key, found in shared.items():
+            leader = max(found, key=lambda member: member.recipe.epochs)
+            leader.followers = [member for member in found if member is not leader]
+            leading.setdefault(key[:2], []).append(leader)
+        parts = []
+        for found in leading.values():
             found.sort(key=lambda member: member.update.kind)
-            lots += self.sizes.cut(found, self.threads)
-        return lots
+            parts += [Part(lot) for lot in self.sizes.cut(found)]
+        return parts
 
-    def _ended(self, future: Future[list[EpochRecord]], part: Part, found: dict[int, Ended]) -> list[Part]:
+    def _ended(self, future: Future[None], part: Part, found: dict[int, Ended]) -> list[Part]:
         """Note what came of a part; gives what is still to be trained of it."""
         error = future.exception()
+        if error is not None and not part.broken and len(part.members) > 1:
+            if is_out_of_memory(error):
+                self.sizes.too_large(part)
+                free_memory()
+            half = len(part.members) // 2
+            return [Part(part.members[:half]), Part(part.members[half:])]
         if error is None:
-            for member, record in zip(part.members, future.result(), strict=True):
-                found[id(member)] = [record]
-            return []
-        if part.broken or len(part.members) == 1:
-            found.update((id(member), error) for member in part.members)
-            return []
-        self.sizes.too_large(part)
-        half = len(part.members) // 2
-        return [Part(part.members[:half]), Part(part.members[half:])]
+            self.sizes.note(part)
+        for leader in part.members:
+            for member in (leader, *leader.followers):
+                found[id(member)] = [member.records[-1]] if error is None else error
+        return []
 
 
-def _trained(part: Part, device: torch.device) -> list[EpochRecord]:
+def _trained(part: Part, device: torch.device) -> None:
     if device.type == "cpu":
         torch.set_num_threads(1)
-    return part.train()
+    part.train()

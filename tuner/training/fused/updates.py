@@ -32,6 +32,9 @@ class Update(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
+    def take_over(self, other: Any) -> None:
+        """Stand where another of this kind does."""
+
 
 class RowUpdate:
     """A trial whose optimizer is a rule on rows; `slots` are the rule's rows (width,), by name."""
@@ -49,6 +52,9 @@ class RowUpdate:
         for name, slot in self.slots.items():
             slot.copy_(state[name])
 
+    def take_over(self, other: RowUpdate) -> None:
+        self.slots = other.slots  # every epoch copies them to matrices of its own
+
 
 class TorchUpdate:
     """A trial whose optimizer is torch's own."""
@@ -63,6 +69,9 @@ class TorchUpdate:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.optimizer.load_state_dict(state)
 
+    def take_over(self, other: TorchUpdate) -> None:
+        self.optimizer.load_state_dict(other.state_dict())
+
 
 def update_for(
     recipe: Recipe, scheduled: Collection[str], row: Tensor, layout: Layout, model: nn.Module, optimizer: Optimizer
@@ -76,7 +85,7 @@ def update_for(
     moved = ["beta1" if option == "momentum" and "beta1" in options else option for option in scheduled]
     anything = dict.fromkeys(moved, ANYTHING)
     rule = find_rule(name, options | anything)
-    if rule is not None:
+    if rule is not None and row.dtype in (torch.float32, torch.float64):
         owners = layout.owners(optimizer.param_groups, model).to(row.device)
         return RowUpdate(rule, options, row, owners)
     parameters = dict(model.named_parameters())

@@ -1,0 +1,33 @@
+"""Trajectories: trials that differ only in where they end share one training, read at several points."""
+
+from __future__ import annotations
+
+import json
+
+from tuner.recipe import Recipe
+from tuner.schedules.lengths import Run, completed
+from tuner.schedules.overwriting import with_parts
+
+
+def trajectory_of(recipe: Recipe) -> str:
+    """Equal for recipes whose runs are the same as far as both go: they differ in `epochs` or early stopping alone.
+
+    Where the schedule depends on the run's length, `epochs` is part of it.
+    """
+    values = recipe.model_dump()
+    del values["early_stopping"]
+    if not depends_on_length(recipe):
+        del values["epochs"]
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def depends_on_length(recipe: Recipe) -> bool:
+    """Whether a recipe's schedule is another for another number of epochs: a timeline, or one with the run's lengths."""
+    if recipe.timeline is not None:
+        return True
+    runs = [Run.of(recipe.scheduler_configs, epochs, 1, (1.0,)) for epochs in (recipe.epochs, 2 * recipe.epochs + 1)]
+    for name, options in with_parts(recipe.scheduler, recipe.scheduler_kwargs):
+        short, long = (completed(name, options, run) for run in runs)
+        if short != long:
+            return True
+    return False
