@@ -16,7 +16,10 @@ from points import Points, watch
 
 from tuner.events import ignore
 from tuner.search import SearchRequest, quiet_optuna, search
+from tuner.training.fused.training import FusedTraining
 from tuner.training.plain import PlainRun
+from tuner.training.run import EpochRecord
+from tuner.training.standing import Standing
 
 SECONDS = 120
 """A child that hangs is ended by the system after so long, and its test fails."""
@@ -64,15 +67,25 @@ def run_search(job: Job) -> None:
 
 def _count_epochs(log: Path) -> None:
     """Have every epoch that is trained add a line to `log`: a number for its recipe, and the epoch."""
-    plain = PlainRun.epoch
+    plain, fused = PlainRun.epoch, FusedTraining.epoch
+
+    def count(run: Standing, records: list[EpochRecord]) -> None:
+        for record in records:
+            _note(log, f"{run.recipe.model_dump_json()} {record.epoch}\n", os.O_APPEND)
 
     def counted(run: PlainRun) -> Any:
         records = plain(run)
-        for record in records:
-            _note(log, f"{run.recipe.model_dump_json()} {record.epoch}\n", os.O_APPEND)
+        count(run, records)
         return records
 
+    def counted_together(training: FusedTraining, members: Any, check_stop: Any) -> Any:
+        ended = fused(training, members, check_stop)
+        for member, records in zip(members, ended, strict=True):
+            count(member, records)
+        return ended
+
     PlainRun.epoch = counted  # type: ignore[method-assign]
+    FusedTraining.epoch = counted_together  # type: ignore[method-assign]
 
 
 def _note(path: Path, text: str, how: int = os.O_TRUNC) -> None:

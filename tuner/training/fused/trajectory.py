@@ -22,7 +22,7 @@ def trajectory_of(recipe: Recipe) -> str:
 
 
 def depends_on_length(recipe: Recipe) -> bool:
-    """Whether a recipe's schedule is another for another number of epochs: a timeline, or one with the run's lengths."""
+    """Whether a recipe's schedule is another for other `epochs`: a timeline, or a scheduler with the run's lengths."""
     if recipe.timeline is not None:
         return True
     runs = [Run.of(recipe.scheduler_configs, epochs, 1, (1.0,)) for epochs in (recipe.epochs, 2 * recipe.epochs + 1)]
