@@ -11,14 +11,19 @@ import torch
 
 from tuner.errors import UsageError
 from tuner.objective import goal_of
+from tuner.recipe import Recipe
 from tuner.search import Prepared, SearchRequest, prepare
 from tuner.search_space import SearchSpace, find_target
 from tuner.training.device import pick_device
+from tuner.training.fused.training import FusedTraining
 from tuner.training.plain import PlainRun
 from tuner.training.trainer import Trainer
 
 TIMED_SECONDS = 5.0
 """An epoch that takes longer is timed by its first steps."""
+
+TOGETHER = 16
+"""So many trials, or fewer where they are slow, show what fused training brings."""
 
 
 def check_target(
@@ -44,17 +49,21 @@ def check_target(
     if first.task is None:
         yield f"an objective function of its own: {first.space.function}; its trials run one at a time"
         return
-    seconds = yield from _model(first, device)
+    alone, together = yield from _model(first, device)
     for name, entry in prepared.items():
-        yield estimate(name, entry.space, seconds)
+        fused = entry.space.parallel > 1 and entry.space.fuse != "off"
+        yield estimate(name, entry.space, together if fused else alone)
         for warning in entry.probe.warnings if entry.probe else ():
             yield f"mode {name}: warning: {warning}"
     if device.type == "cpu":
         yield "no GPU is used: with large models or much data a search will be much slower than on one"
 
 
-def _model(prepared: Prepared, device: torch.device) -> Generator[str, None, float]:
-    """Build, step, time; the generator's value is the seconds that one epoch of the default recipe takes."""
+def _model(prepared: Prepared, device: torch.device) -> Generator[str, None, tuple[float, float]]:
+    """Build, step, time; the generator's value is the seconds that an epoch of the default recipe takes.
+
+    Alone, and as one of several that train as one batched model, where they can.
+    """
     assert prepared.task is not None
     assert prepared.probe is not None
     space, probe = prepared.space, prepared.probe
@@ -70,7 +79,28 @@ def _model(prepared: Prepared, device: torch.device) -> Generator[str, None, flo
     per_epoch = seconds_per_epoch(run)
     trial = f"one trial of {recipe.epochs}: {duration(per_epoch * recipe.epochs)}"
     yield f"one epoch of {run.steps_per_epoch} steps: {per_epoch:.2f} s; {trial}"
-    return per_epoch
+    together = yield from _fused(trainer, recipe, per_epoch)
+    return per_epoch, together
+
+
+def _fused(trainer: Trainer, recipe: Recipe, alone: float) -> Generator[str, None, float]:
+    """Whether trials of this shape train fused; gives the seconds that an epoch then takes for each."""
+    fused = FusedTraining(trainer)
+    reason = fused.why_not(recipe)
+    if reason:
+        yield f"fused training: no, trials of this shape train one by one: {reason}"
+        return alone
+    count = max(2, min(TOGETHER, int(2 * TIMED_SECONDS / alone)))
+    members = [fused.start(recipe) for _ in range(count)]
+    for member in members:
+        member.trajectory += str(id(member))  # equal trials would share one training
+    fused.epoch(members)  # the first finds out how many are best trained at once
+    started = time.perf_counter()
+    fused.epoch(members)
+    together = (time.perf_counter() - started) / count
+    times = f"{count} trials of one shape at once take {together:.3g} s an epoch each"
+    yield f"fused training: works; {times}, {alone / together:.1f} times as fast as alone"
+    return together
 
 
 def seconds_per_epoch(run: PlainRun) -> float:

@@ -82,7 +82,7 @@ class Recipe(Section):
     `learning_rate: null` means the optimizer's default (`LEARNING_RATES`); `scheduler: auto` is a cosine over the
     run, unless a timeline moves the learning rate, and null a constant rate; `gradient_clip` bounds the gradient's
     norm over all parameters; `loss: NAME` is short for `loss_weights: {NAME: 1}`, and with neither every loss term
-    weighs 1. `timeline` is a file, or what `tuner.timeline.parse_timeline` takes.
+    weighs 1. `precision` is that of the model's arithmetic (see `training.precision`). `timeline` is a file, or what `tuner.timeline.parse_timeline` takes.
     """
 
     epochs: Count = 20
@@ -94,6 +94,7 @@ class Recipe(Section):
     scheduler_kwargs: dict[str, Any] = {}
     scheduler_configs: SchedulerConfigs = SchedulerConfigs()
     gradient_clip: Positive | None = None
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
     early_stopping: EarlyStopping | None = None
     loss: str | None = None
     loss_weights: dict[str, NonNegative] = {}

@@ -17,6 +17,7 @@ from tuner.recipe import Recipe, loss_weights
 from tuner.tasks.base import Batch, Data, Task
 from tuner.training.batches import steps_per_epoch, training_batches, validation_batches
 from tuner.training.gradients import clip_gradients
+from tuner.training.precision import forward_in, matrices_in
 from tuner.training.randomness import seed_generators, undisturbed
 from tuner.training.run import EpochRecord, Goal
 from tuner.training.scheduling import end_epoch, rate_of, stepper_over
@@ -89,7 +90,8 @@ class PlainRun(Standing):
             )
         batch = next(self._batches)
         self.model.train()
-        self.optimizer.step(lambda: self._loss_and_gradients(batch))  # type: ignore[arg-type, return-value]
+        with matrices_in(self.recipe.precision, self.device):
+            self.optimizer.step(lambda: self._loss_and_gradients(batch))  # type: ignore[arg-type, return-value]
         self._step, self._rate = self._step + 1, self.learning_rate
         self.trace.take(self.steps_done, self.task, self.model)
         if self.stepper is not None:
@@ -127,9 +129,10 @@ class PlainRun(Standing):
         first = self._sums.steps == self._step
         seed_generators(self.device, "dropout", self.recipe.dropout_seed, self.epochs_done, self._step)
         self.model.zero_grad(set_to_none=True)
-        output = self.task.forward(self.model, batch)
-        terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
-        loss = self._weighted(terms)
+        with forward_in(self.recipe.precision, self.device):
+            output = self.task.forward(self.model, batch)
+            terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
+            loss = self._weighted(terms)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_gradients(self.model, self.clip)
         if first:
@@ -180,9 +183,11 @@ class PlainRun(Standing):
         sums = Sums()
         for number, batch in enumerate(validation_batches(self.data.validation, self.recipe, self.device)):
             seed_generators(self.device, "validation", self.recipe.dropout_seed, number)
-            output = self.task.predict(self.model, batch.inputs)
-            terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
-            sums.add(len(batch), self._weighted(terms), terms, self.task.metrics(output, batch), None)
+            with matrices_in(self.recipe.precision, self.device), forward_in(self.recipe.precision, self.device):
+                output = self.task.predict(self.model, batch.inputs)
+                terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
+                loss = self._weighted(terms)
+            sums.add(len(batch), loss, terms, self.task.metrics(output, batch), None)
             self.check_stop()
         return sums.averages("val", self.task)
 

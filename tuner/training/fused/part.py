@@ -24,6 +24,7 @@ from tuner.training.fused.feeds import DRAWING, Eater, Feeds, stacked
 from tuner.training.fused.member import Member
 from tuner.training.fused.program import Outcome
 from tuner.training.fused.updates import Crew, crews_of
+from tuner.training.precision import matrices_in
 from tuner.training.randomness import seed_generators
 from tuner.training.series import TRACE_STEPS
 from tuner.training.sums import Sums
@@ -128,10 +129,12 @@ class Part:
     def _step(self, batch: tuple[Any, Any]) -> None:
         step = self.step_number
         self._act(step)
-        outcome, changed = self.program.train(
-            self.parameters, self.others, self.state, batch, self._loss_weights[step], self._keys[step]
-        )
-        found = torch.autograd.grad(outcome.loss.sum(), list(self.parameters.values()), materialize_grads=True)
+        program, parameters = self.program, self.parameters
+        with matrices_in(program.precision, program.device):
+            outcome, changed = program.train(
+                parameters, self.others, self.state, batch, self._loss_weights[step], self._keys[step]
+            )
+            found = torch.autograd.grad(outcome.loss.sum(), list(parameters.values()), materialize_grads=True)
         norms = self._gathered(found)
         self.broken = True  # until the step is whole
         self._clip(norms, step)

@@ -19,6 +19,7 @@ from tuner.tasks.base import Batch, Data, Task, mapped
 from tuner.training.batches import steps_per_epoch
 from tuner.training.fused.dropout import MemberDropout
 from tuner.training.fused.layout import Layout
+from tuner.training.precision import forward_in, matrices_in
 
 Tensors = Mapping[str, Tensor]
 
@@ -57,7 +58,7 @@ class Program:
 
     def __init__(self, task: Task, data: Data, recipe: Recipe, terms: tuple[str, ...], device: torch.device) -> None:
         self.task, self.data, self.terms, self.device = task, data, terms, device
-        self.batch_size = recipe.batch_size
+        self.batch_size, self.precision = recipe.batch_size, recipe.precision
         self.steps_per_epoch = steps_per_epoch(data.train, recipe.batch_size)
         self._model = build_model(task, recipe).to(device)
         self._spare: LifoQueue[_Caller] = LifoQueue()
@@ -120,7 +121,8 @@ class Program:
                 self.has_drawn |= dropout.drawn > 0
                 return self._outcome(output, batch, state, weights)
 
-            found = _vmapped(one, parameters, others, state, batch, weights, keys)
+            with forward_in(self.precision, self.device):
+                found = _vmapped(one, parameters, others, state, batch, weights, keys)
         return Outcome(*found), {name: others[name] for name in self.changing}
 
     @torch.no_grad()
@@ -133,7 +135,8 @@ class Program:
                 output = _call(caller, {**parameters, **others}, self.task.predict, batch.inputs)
                 return self._outcome(output, batch, state, weights)
 
-            return Outcome(*_vmapped(one, parameters, others, state, batch, weights))
+            with matrices_in(self.precision, self.device), forward_in(self.precision, self.device):
+                return Outcome(*_vmapped(one, parameters, others, state, batch, weights))
 
     @torch.no_grad()
     def trace(self, parameters: Tensors, others: Tensors) -> dict[str, Tensor]:

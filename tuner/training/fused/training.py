@@ -34,7 +34,8 @@ def shape_key(recipe: Recipe, task: Task) -> str:
     The task's properties are not: batches are made by them, trial by trial.
     """
     data = {name: value for name, value in recipe.data.items() if name not in task.properties}
-    return json.dumps([recipe.model, data, recipe.batch_size, why_not(recipe.optimizer)], sort_keys=True, default=str)
+    same = [recipe.model, data, recipe.batch_size, recipe.precision, why_not(recipe.optimizer)]
+    return json.dumps(same, sort_keys=True, default=str)
 
 
 class FusedTraining:
