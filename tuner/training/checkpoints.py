@@ -93,10 +93,14 @@ def storable(state: Mapping[str, Any]) -> str | None:
 
 
 class _Encoder:
-    """Turns nested values into JSON, whose objects stand for what JSON lacks; `leaves` are what goes beside it."""
+    """Turns nested values into JSON, whose objects stand for what JSON lacks; `leaves` are what goes beside it.
+
+    A tensor that occurs twice, as where trials share a training, is one leaf.
+    """
 
     def __init__(self) -> None:
         self.leaves: list[Tensor | np.ndarray] = []
+        self._seen: dict[tuple[Any, ...], int] = {}
 
     def encode(self, value: Any, path: str) -> Any:
         """The JSON of a value; exact types only, as a subclass would come back as something else."""
@@ -125,8 +129,13 @@ class _Encoder:
         return [self.encode(key, path), self.encode(value, path)]
 
     def _leaf(self, value: Tensor | np.ndarray) -> tuple[int, list[int]]:
-        self.leaves.append(value)
-        return len(self.leaves) - 1, list(value.shape)
+        number = len(self.leaves)
+        if isinstance(value, Tensor) and value.numel():
+            place = (value.device, value.data_ptr(), value.shape, value.stride(), value.dtype)
+            number = self._seen.setdefault((*place, value.is_conj(), value.is_neg()), number)
+        if number == len(self.leaves):
+            self.leaves.append(value)
+        return number, list(value.shape)
 
 
 def _is_plain(value: Any) -> TypeGuard[bool | int | float | str | None]:

@@ -201,6 +201,7 @@ class PlainRun(Standing):
         Shares no memory with the run.
         """
         return self.books() | {
+            "kept": snapshot(self.kept),
             "step": self._step,
             "seconds": self._seconds,
             "rate": self._rate,

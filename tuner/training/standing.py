@@ -17,7 +17,6 @@ from tuner.training.early_stopping import EarlyStopper
 from tuner.training.records import packed, unpacked
 from tuner.training.run import EpochRecord, Goal, Result
 from tuner.training.series import Series, Trace
-from tuner.training.states import snapshot
 
 
 class Standing(ABC):
@@ -101,17 +100,16 @@ class Standing(ABC):
         )
 
     def books(self) -> dict[str, Any]:
-        """All of it as plain values and tensors on the CPU, for `state_dict`."""
+        """All of it but the weights kept, as plain values and arrays, for `state_dict`."""
         return {name: getattr(self, name) for name in _PLAIN} | {
             "stopper": None if self.stopper is None else asdict(self.stopper),
             "series": self.series.array(),
             "trace": self.trace.arrays(),
             "records": packed(self.records),
-            "kept": snapshot(self.kept),
         }
 
     def restore_books(self, state: Mapping[str, Any]) -> None:
-        """Go on from earlier `books()`."""
+        """Go on from earlier `books()`, and the weights `kept`."""
         if self.stopper is not None:
             self.stopper = EarlyStopper(**state["stopper"])
         self.series.restore(state["series"])

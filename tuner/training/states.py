@@ -21,6 +21,13 @@ def snapshot(value: Any) -> Any:
     return copy.deepcopy(value)
 
 
+def borrowed(value: Any) -> Any:
+    """The same, but for tensors that are on the CPU already: they are shared, and good until training goes on."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu")
+    return {key: borrowed(entry) for key, entry in value.items()} if type(value) is dict else snapshot(value)
+
+
 def model_state(model: nn.Module) -> dict[str, Any]:
     """All that a model holds: its `state_dict`, every buffer (also those outside it), which parameters are frozen."""
     return {

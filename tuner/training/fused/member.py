@@ -18,7 +18,7 @@ from tuner.training.fused.updates import Update, update_for
 from tuner.training.randomness import seed_generators, undisturbed
 from tuner.training.run import EpochRecord, Goal
 from tuner.training.standing import Standing, copied
-from tuner.training.states import snapshot
+from tuner.training.states import borrowed, snapshot
 from tuner.training.sums import Sums
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Member(Standing):
         self.part: Part | None = None
         self.trajectory = trajectory_of(recipe)
         self.followers: list[Member] = []
+        self._leader: Member | None = None
         self._step = 0
 
     @property
@@ -72,6 +73,7 @@ class Member(Standing):
 
     def follow(self, leader: Member) -> None:
         """Stand where `leader` does, which has just trained the epoch that this member would have trained alike."""
+        self._leader = leader
         self.row, self.others, self.state = leader.row, leader.others, leader.state
         self.update.take_over(leader.update)
         self.series.take_over(leader.series)
@@ -100,7 +102,15 @@ class Member(Standing):
         self.trace.flush()
         self._step, self.seconds, self.sums = 0, 0.0, Sums()
         self.judge(record)
+        self._leader = None
         return record
+
+    def _keep(self, epoch: int) -> None:
+        leader = self._leader
+        if leader is not None and leader.kept_epoch == epoch:
+            self.kept, self.kept_epoch = leader.kept, epoch
+        else:
+            super()._keep(epoch)
 
     def weights_now(self) -> dict[str, Tensor]:
         """A copy of the tensors of the model's `state_dict`, on the model's device."""
@@ -113,17 +123,23 @@ class Member(Standing):
         return {**{name: view[0] for name, view in views.items()}, **self.others}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on exactly from here, on the CPU; waits for the end of a step under way."""
+        """All that is needed to go on exactly from here, on the CPU; waits for the end of a step under way.
+
+        Between epochs nothing is copied that lies there, so that members that share a training are stored as one: it
+        is good until the next epoch begins.
+        """
         with self._between_steps():
             if self.part is not None:
                 self.part.write_back(self)
+            taken = borrowed if self.part is None else snapshot
             return self.books() | {
+                "kept": borrowed(self.kept),  # is replaced, never changed
                 "step": self.step_number,
                 "seconds": self.seconds,
-                "row": snapshot(self.row),
-                "others": snapshot(self.others),
-                "state": snapshot(self.state),
-                "update": snapshot(self.update.state_dict()),
+                "row": taken(self.row),
+                "others": taken(self.others),
+                "state": taken(self.state),
+                "update": taken(self.update.state_dict()),
                 "planner": self.planner.state_dict(),
                 "sums": snapshot(self.sums.state()),
             }
