@@ -443,7 +443,7 @@ def test_data_options_reach_the_batches_of_every_trial(run) -> None:
         space.replace("model.hidden: {choices: [2, 4, 8]}", "data.noise: {low: 0.0, high: 1.0}")
     )
     run(target="noisy.py", study="one")
-    run(target="noisy.py", study="two", parallel=3)
+    run(target="noisy.py", study="two", parallel=3, fuse="off")
     assert table("one") == table("two")
 
 

@@ -40,7 +40,7 @@ class Local:
         """A run of `recipe` before its first step; `between_steps` is called while it trains, and may raise."""
         with self.interrupts.at_once():
             if how == FUSED:
-                return self.fused.start(recipe)
+                return self.fused.start(recipe, between_steps)
             return self.trainer.start(recipe, between_steps)
 
     def epoch(self, members: Sequence[Member], between_steps: Callable[[], None]) -> list[Ended]:

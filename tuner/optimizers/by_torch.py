@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,10 +40,10 @@ class ByTorch:
             parameter.data = row.detach()[columns].view(parameter.shape)
             parameter.grad = gradients.detach()[columns].view(parameter.shape)
 
-    def step(self, rates: Sequence[float], options: Mapping[str, float]) -> None:
+    def step(self, rates: Sequence[float], options: Mapping[str, float], idle: Collection[int] = ()) -> None:
         """One step, at one rate for each parameter group, and with the values of numeric options, beta1 among them.
 
-        The gradients may be overwritten.
+        The parameters that start at the columns `idle` have no gradient. The gradients may be overwritten.
         """
         groups = self.optimizer.param_groups
         for group, rate in zip(groups, rates, strict=True):
@@ -52,7 +52,13 @@ class ByTorch:
             option, now = ("momentum", groups[0]["betas"][0]) if name == "beta1" else (name, groups[0].get(name))
             if now is not None and now != value:  # what counts (Muon's ns_steps) would not be whole any more
                 set_option(self.optimizer, option, value)
+        gradients = [parameter.grad for parameter in self._parameters]
+        for parameter, start in zip(self._parameters, self._starts, strict=True):
+            if start in idle:
+                parameter.grad = None
         self.optimizer.step()
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's `state_dict`, sharing no memory with it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from tuner.recipe import Recipe
 from tuner.search_space.expression import Expression
 from tuner.search_space.parameter import IntRange, Parameter, Suggests
 from tuner.search_space.timelines import written_out
+
+SHAPES = re.compile(r"(batch_size$|model\.|data\.)")
+"""Paths that change the shapes or the code of a model or its batches (of `data`, a task's properties do not)."""
+
+WHERE_A_RUN_ENDS = ("epochs", "early_stopping")
+"""Paths that say where a run ends, and nothing of what it does until then."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ class SearchSpace:
         return name if name in choices else own
 
     def combinations(self) -> Iterator[dict[str, Any]]:
-        """Every feasible combination of searched values in grid order, the last parameter fastest.
+        """Every feasible combination of searched values in grid order (see `in_grid_order`), the last fastest.
 
         Raises `SearchSpaceError` where a parameter has infinitely many values.
         """
@@ -148,21 +155,36 @@ class SearchSpace:
                 raise SearchSpaceError(
                     "a grid needs finitely many values: give choices, or a step", place=self.where(parameter.path)
                 )
-        fixed = self.recipe.with_defaults().flat()
-        for values in self._branches({}, 0, fixed):
+        for values in self._branches():
             if not self.constraints or self.recipe_for(values)[1] is None:
                 yield values
 
-    def _branches(self, values: dict[str, Any], position: int, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        if position == len(self.parameters):
-            yield values
-            return
-        parameter = self.parameters[position]
-        if not is_active(parameter, values, fixed):
-            yield from self._branches(values, position + 1, fixed)
-            return
-        for value in parameter.values() or []:
-            yield from self._branches({**values, parameter.path: value}, position + 1, fixed)
+    def _branches(self) -> Iterator[dict[str, Any]]:
+        return _branches(self.in_grid_order(), {}, self.recipe.with_defaults().flat())
+
+    def in_grid_order(self) -> list[Parameter]:
+        """The parameters as a grid nests them: those that shapes depend on outermost, those that say where a run ends
+        innermost, otherwise as written. So trials asked one behind the other can train as one batched model, and those
+        that differ only in where they end can share a training.
+        """
+        outer = self.sources_of(self.shape_paths())
+        inner = {entry.path for entry in self.parameters if entry.path.startswith(WHERE_A_RUN_ENDS)}
+        inner -= self.sources_of({entry.path for entry in self.parameters} - inner)
+        return sorted(self.parameters, key=lambda entry: (entry.path not in outer, entry.path in inner))
+
+    def shape_paths(self) -> set[str]:
+        """The searched and derived paths that may change the shapes or the code of a model."""
+        return {path for path in {*(entry.path for entry in self.parameters), *self.derived} if SHAPES.match(path)}
+
+    def sources_of(self, paths: set[str]) -> set[str]:
+        """The searched among `paths`, and the searched paths that they are derived from or conditional on."""
+        searched = {entry.path: set(entry.when) for entry in self.parameters}
+        needed = searched | {path: set(expression.names()) for path, expression in self.derived.items()}
+        found: set[str] = set()
+        while paths - found:
+            found |= paths
+            paths = set().union(*(needed.get(path, set()) for path in paths))
+        return found & searched.keys()
 
     def size(self, limit: int = 10_000) -> int | None:
         """The number of feasible combinations; None where it is infinite or above `limit`."""
@@ -172,8 +194,7 @@ class SearchSpace:
             return None
         if not self.constraints and not conditional:
             return product
-        branches = self._branches({}, 0, self.recipe.with_defaults().flat())
-        cells = list(itertools.islice(branches, limit + 1))
+        cells = list(itertools.islice(self._branches(), limit + 1))
         if len(cells) > limit:
             return None
         return sum(self.recipe_for(values)[1] is None for values in cells) if self.constraints else len(cells)
@@ -231,3 +252,18 @@ def is_active(parameter: Parameter, values: Mapping[str, Any], fixed: Mapping[st
         if actual not in allowed:
             return False
     return True
+
+
+def _branches(
+    order: Sequence[Parameter], values: Mapping[str, Any], fixed: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Every way to go on from `values` through the parameters in `order`."""
+    if not order:
+        yield dict(values)
+        return
+    parameter, rest = order[0], order[1:]
+    if not is_active(parameter, values, fixed):
+        yield from _branches(rest, values, fixed)
+        return
+    for value in parameter.values() or []:
+        yield from _branches(rest, {**values, parameter.path: value}, fixed)

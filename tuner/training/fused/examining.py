@@ -1,21 +1,30 @@
-"""Examining: whether a shape can train fused, and what is to be known of it before."""
+"""Examining: whether trials of a shape can train fused, and what is to be known of it before.
+
+A model that vmap refuses is soon found. What it does not notice are models that do more than compute: count, draw,
+replace their buffers. Those must be refused too, for they would train wrongly without a word.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tuner.knobs import knobs_of
 from tuner.optimizers.by_torch import why_not
 from tuner.probe import build_model
-from tuner.recipe import Recipe
+from tuner.recipe import Recipe, loss_weights
 from tuner.tasks.base import Data, Task
 from tuner.training.batches import training_batches
+from tuner.training.fused.dropout import MemberDropout
 from tuner.training.fused.member import Member
 from tuner.training.fused.part import Part
 from tuner.training.fused.program import Program
-from tuner.training.randomness import undisturbed
+from tuner.training.randomness import seed_generators, undisturbed
 from tuner.training.run import Goal
 from tuner.training.standing import copied
 
@@ -23,8 +32,7 @@ STEPS = 2
 """So many fused steps are tried: the second would meet what the first left behind in the model."""
 
 TOLERANCE = 1e-3
-"""How far, relatively, a fused loss may be from the plain one: rounding is far below, a model that misbehaves above."""
-
+"""How far, relatively, a fused step may be from the plain one: rounding is far below, a model that misbehaves above."""
 
 LONGEST_REASON = 200
 """Characters of an error that are told."""
@@ -38,56 +46,133 @@ def examined(
     task: Task, data: Data, recipe: Recipe, goal: Goal, terms: tuple[str, ...], device: torch.device
 ) -> Program:
     """The program of a recipe's shape, tried for a few steps; `NotFusableError` says why there is none."""
-    if not task.fusable:
-        raise NotFusableError("the task says fusable = False")
-    reason = why_not(recipe.optimizer)
+    reason = why_not(recipe.optimizer) if task.fusable else "the task says fusable = False"
     if reason:
         raise NotFusableError(reason)
+    even = recipe.model_copy(update={"loss": None, "loss_weights": {}, "timeline": None})
     try:
         with undisturbed(device):
-            program = Program(task, data, recipe, terms, device)
-            _try(program, recipe, goal, _prepare(program, recipe))
+            program = Program(task, data, even, terms, device)
+            expected = _prepare(program, even)
+            try:
+                _try(program, even, goal, expected)
+            except RuntimeError as error:
+                if "Batching rule not implemented" not in str(error):
+                    raise
+                program.within = True
+                _try(program, even, goal, expected)
     except Exception as error:  # whatever a user's model raises under vmap
         lines = str(error).strip().splitlines()
-        raise NotFusableError(f"{type(error).__name__}: {lines[0] if lines else ''}"[:LONGEST_REASON]) from error
+        kind = "" if isinstance(error, NotFusableError) else f"{type(error).__name__}: "
+        raise NotFusableError(f"{kind}{lines[0] if lines else ''}"[:LONGEST_REASON]) from error
     return program
 
 
-def _prepare(program: Program, recipe: Recipe) -> Tensor:
-    """See by a plain step which parameters a loss reaches, and which buffers the model changes; gives the loss."""
-    task = program.task
-    model = build_model(task, recipe).to(program.device).train()
+def _prepare(program: Program, recipe: Recipe) -> tuple[float, float]:
+    """See by a plain step what the model does; gives the loss and the gradient's norm.
+
+    Notes which parameters each loss term reaches and which buffers the model changes; dropout is drawn as a member's.
+    """
+    task, device = program.task, program.device
+    seed_generators(device, "weights", recipe.seed)
+    model = build_model(task, recipe).to(device).train()
+    _check_state(model)
     properties = {**recipe.data, "phase": ""}
-    batch = next(training_batches(task, program.data.train, recipe, 0, program.device, lambda step: properties))
-    before = {name: buffer._version for name, buffer in model.named_buffers()}
-    state = copied(program.device, task.state())
-    terms = task.losses(task.forward(model, batch), batch, state)
-    loss = torch.stack([term.mean() for term in terms.values()]).sum()
-    loss.backward()  # type: ignore[no-untyped-call]
-    program.changing = frozenset(name for name, buffer in model.named_buffers() if buffer._version != before[name])
-    program.leave_out({name for name, parameter in model.named_parameters() if parameter.grad is None})
-    return loss.detach()
+    batch = next(training_batches(task, program.data.train, recipe, 0, device, lambda step: properties))
+    before, versions = _attributes(model), {name: buffer._version for name, buffer in model.named_buffers()}
+    with _undrawn(), MemberDropout(torch.zeros((), dtype=torch.int64, device=device)):
+        losses = task.losses(task.forward(model, batch), batch, copied(device, task.state()))
+    terms = {name: losses[name].mean() for name in program.terms}
+    if _attributes(model) != before:
+        raise NotFusableError("its forward changes attributes that are neither parameters nor buffers")
+    program.changing = frozenset(n for n, buffer in model.named_buffers() if buffer._version != versions[n])
+    trained = {name: entry for name, entry in model.named_parameters() if entry.requires_grad}
+    if any(entry._backward_hooks for entry in trained.values()):
+        raise NotFusableError("its parameters have gradient hooks")
+    for name, term in terms.items():
+        found = _gradients(term, list(trained.values()))
+        reached = (key for key, gradient in zip(trained, found, strict=True) if gradient is not None)
+        program.reached[name] = frozenset(reached)
+    program.leave_out(trained.keys() - frozenset().union(*program.reached.values()))
+    loss = torch.stack(list(terms.values())).sum()
+    gradients = [entry for entry in _gradients(loss, list(trained.values())) if entry is not None]
+    return float(loss.detach()), float(nn.utils.get_total_norm(gradients))
 
 
-def _try(program: Program, recipe: Recipe, goal: Goal, expected: Tensor) -> None:
+def _gradients(loss: Tensor, leaves: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+    if not loss.requires_grad:
+        return (None,) * len(leaves)
+    return torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)
+
+
+def _check_state(model: nn.Module) -> None:
+    """Weights are kept by the names of parameters and buffers: a tensor of another kind would be lost."""
+    known = {id(entry) for entry in (*model.parameters(), *model.buffers())}
+    for name, entry in model.state_dict(keep_vars=True).items():
+        if isinstance(entry, Tensor) and id(entry) not in known:
+            raise NotFusableError(f"its state_dict has a tensor '{name}' that is neither parameter nor buffer")
+
+
+def _attributes(model: nn.Module) -> dict[tuple[str, str], Any]:
+    """What the model's parts keep in plain attributes."""
+    plain = (bool, int, float, str, bytes, type(None))
+    return {
+        (path, name): value if isinstance(value, plain) else id(value)
+        for path, part in model.named_modules()
+        for name, value in vars(part).items()
+        if name not in ("_parameters", "_buffers", "_modules", "training")
+    }
+
+
+class _undrawn:  # noqa: N801
+    """A block that must not draw from Python's, NumPy's or torch's global generators."""
+
+    def __enter__(self) -> None:
+        self._before = _drawn()
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is None and _drawn() != self._before:
+            raise NotFusableError("its forward or its losses draw random numbers other than dropout's")
+
+
+def _drawn() -> tuple[Any, ...]:
+    return random.getstate(), repr(np.random.get_state()), torch.default_generator.get_state().tolist()
+
+
+def _try(program: Program, recipe: Recipe, goal: Goal, expected: tuple[float, float]) -> None:
     """Train a few steps as a group of two, validate, trace and act, as a search would.
 
-    Raises what the model or the task raises, and `ValueError` for a loss that is another than the plain one.
+    Raises what the model or the task raises, and `NotFusableError` for a first step that is another than the plain one.
     """
-    even = recipe.model_copy(update={"loss": None, "loss_weights": {}, "timeline": None})
-    members = [Member(program, even, goal, lambda member: []) for _ in range(2)]
+    members = [Member(program, recipe, goal, lambda member: []) for _ in range(2)]
     part = Part(members)
+    part.build()
+    part.zero_keys()
     program.bytes_per_member = _bytes_held(lambda: part.take_steps(1)) // 2
+    found = float(part.last_loss), float(part.sums.norm[0])  # type: ignore[index]
+    for what, alone, fused in zip(("loss", "gradient's norm"), expected, found, strict=True):
+        if not np.isclose(alone, fused, rtol=TOLERANCE, atol=1e-6, equal_nan=True):
+            raise NotFusableError(f"its {what} is {fused:.6g} fused and {alone:.6g} alone")
     part.take_steps(STEPS - 1)
     program.drops, program.traces = program.has_drawn, bool(part.traced())
     part.validated(batches=1)
     for action in program.task.actions:
-        member = members[0]
-        program.act(action, member.tensors(), member.state)
-    part.write_back(members[0])
-    first = members[0].series.array()
-    if not program.drops and not torch.allclose(torch.tensor(first[0, -2]), expected.float().cpu(), rtol=TOLERANCE):
-        raise ValueError(f"its loss is {first[0, -2]:.6g} fused and {float(expected):.6g} alone")
+        _try_action(program, action, members[0])
+    part.release()
+
+
+def _try_action(program: Program, name: str, member: Member) -> None:
+    """An action may change a model's numbers in place, and the task's state: nothing else is seen in a group."""
+    trained = program.layout.names
+    tensors = {key: entry.detach().clone().requires_grad_(key in trained) for key, entry in member.tensors().items()}
+    places = {key: (entry.data_ptr(), entry.requires_grad) for key, entry in tensors.items()}
+    state = {key: entry.clone() for key, entry in member.state.items()}
+    changed = program.act(name, tensors, state)
+    if {key: (entry.data_ptr(), entry.requires_grad) for key, entry in tensors.items()} != places:
+        raise NotFusableError(f"its action '{name}' replaces or freezes parameters")
+    for key, entry in changed.items():
+        if key not in state or (entry.shape, entry.dtype) != (state[key].shape, state[key].dtype):
+            raise NotFusableError(f"its action '{name}' gives a state '{key}' that is not of the form it has")
 
 
 def _bytes_held(step: Callable[[], None]) -> int:
@@ -101,3 +186,28 @@ def _bytes_held(step: Callable[[], None]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         step()
     return sum(held.values())
+
+
+def changing_reach(program: Program, recipe: Recipe) -> str:
+    """Why a recipe whose loss terms come and go cannot train fused: "" if all of its steps train the same parameters.
+
+    torch's optimizers count a parameter's steps from its first gradient, and members of a group all theirs alike.
+    """
+    everything = frozenset().union(*program.reached.values())
+    reaches = {
+        frozenset().union(*(program.reached[name] for name in used)) if used else everything
+        for used in _used_terms(program, recipe)
+    }
+    return "" if len(reaches) == 1 else "the parameters that its loss reaches change with the loss weights"
+
+
+def _used_terms(program: Program, recipe: Recipe) -> Iterator[frozenset[str]]:
+    """The loss terms of weight above 0, at each step at which they may be others."""
+    weights = loss_weights(recipe, program.terms)
+    steps = recipe.epochs * program.steps_per_epoch
+    knobs = knobs_of(recipe, steps, program.terms, program.task.properties)
+    scheduled = {path.partition(".")[2]: path for path in knobs.paths.values() if path.startswith("loss_weights.")}
+    for step in range(steps if scheduled else 1):
+        values = knobs.at(step)
+        now = weights | {name: values[path] for name, path in scheduled.items()}
+        yield frozenset(name for name, weight in now.items() if weight)

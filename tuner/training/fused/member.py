@@ -33,7 +33,8 @@ class Member(Standing):
 
     `row` (width,) holds its trainable numbers, `others` the rest of its model's tensors by name, `state` the task's.
     While a part trains, these are views of the part's matrices. Members of equal `trajectory` at the same step are the
-    same but for where they end: one of them trains, and the others are its `followers`.
+    same but for where they end: one of them trains, and the others are its `followers`. `acted_at` is the
+    step of the run whose actions have fired last.
     """
 
     def __init__(self, program: Program, recipe: Recipe, goal: Goal, train: Train) -> None:
@@ -49,19 +50,21 @@ class Member(Standing):
         self.planner = Planner(recipe, optimizer, goal, program.terms, properties, program.steps_per_epoch)
         self.row = program.layout.row(model, self.device)
         self.others = program.others_of(model)
-        self.update: Update = update_for(recipe, self.planner.scheduled, self.row, program.layout, model, optimizer)
+        self.update: Update = update_for(recipe, self.planner.moved, self.row, program.layout, model, optimizer)
         self.sums = Sums()
         self.seconds = 0.0
         self.part: Part | None = None
-        self.trajectory = trajectory_of(recipe)
+        self.trajectory = trajectory_of(recipe, program.steps_per_epoch)
         self.followers: list[Member] = []
         self._leader: Member | None = None
+        self.acted_at = -1
+        self._plan: Plan | None = None
         self._step = 0
 
     @property
     def step_number(self) -> int:
-        """Steps done of the epoch under way."""
-        return self._step if self.part is None else self.part.step_number
+        """Steps done of the epoch under way; those of a follower are done at the epoch's end, all at once."""
+        return self.part.step_number if self.part is not None and self.part.trains(self) else self._step
 
     @step_number.setter
     def step_number(self, step: int) -> None:
@@ -71,6 +74,13 @@ class Member(Standing):
         """Train the next epoch, as a group of one; gives one record."""
         return self._train(self)
 
+    def planned(self) -> Plan:
+        """The plan of the epoch under way, from its first step on."""
+        if self._plan is None:
+            self.planner.load_state_dict(self.planner.state_dict())  # as it was at the epoch's beginning
+            self._plan = self.planner.epoch(self.epochs_done, self.records[-1].values if self.records else None)
+        return self._plan
+
     def follow(self, leader: Member) -> None:
         """Stand where `leader` does, which has just trained the epoch that this member would have trained alike."""
         self._leader = leader
@@ -79,12 +89,7 @@ class Member(Standing):
         self.series.take_over(leader.series)
         self.trace.take_over(leader.trace)
         self.seconds = leader.seconds
-        self.plan()
-
-    def plan(self) -> Plan:
-        """The plan of the epoch under way, from its first step on."""
-        self.planner.load_state_dict(self.planner.state_dict())  # as it was at the epoch's beginning
-        return self.planner.epoch(self.epochs_done, self.records[-1].values if self.records else None)
+        self.planned()
 
     def end_epoch(self, sums: Sums, validated: Mapping[str, float], rate: float) -> EpochRecord:
         """Take an epoch that is trained and validated; `sums` are those of its steps, `rate` the last step's."""
@@ -100,7 +105,7 @@ class Member(Standing):
             notes=self.planner.end_epoch(number, values),
         )
         self.trace.flush()
-        self._step, self.seconds, self.sums = 0, 0.0, Sums()
+        self._step, self.seconds, self.sums, self._plan = 0, 0.0, Sums(), None
         self.judge(record)
         self._leader = None
         return record
@@ -129,9 +134,10 @@ class Member(Standing):
         is good until the next epoch begins.
         """
         with self._between_steps():
-            if self.part is not None:
+            training = self.part is not None and self.part.trains(self)
+            if self.part is not None and training:
                 self.part.write_back(self)
-            taken = borrowed if self.part is None else snapshot
+            taken = snapshot if training else borrowed
             return self.books() | {
                 "kept": borrowed(self.kept),  # is replaced, never changed
                 "step": self.step_number,
@@ -158,4 +164,4 @@ class Member(Standing):
         self.update.load_state_dict(state["update"])
         self.planner.load_state_dict(state["planner"])
         self.sums = Sums.restore(state["sums"], self.device)
-        self._step, self.seconds = state["step"], state["seconds"]
+        self._step, self.seconds, self._plan = state["step"], state["seconds"], None

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from tuner.seeds import seed_for
-from tuner.tasks.base import tensors_in
+from tuner.tasks.base import Samples, tensors_in
 from tuner.training.batches import validation_batches
 from tuner.training.fused.dropout import KEY_RANGE
 from tuner.training.fused.feeds import DRAWING, Eater, Feeds, stacked
 from tuner.training.fused.member import Member
-from tuner.training.fused.program import Outcome
+from tuner.training.fused.program import Outcome, Step
 from tuner.training.fused.updates import Crew, crews_of
-from tuner.training.precision import matrices_in
 from tuner.training.randomness import seed_generators
 from tuner.training.series import TRACE_STEPS
 from tuner.training.sums import Sums
@@ -37,9 +36,10 @@ class Stopped(BaseException):
 class Part:
     """Some members of one program, at the same step of their epochs, as matrices of rows x width.
 
-    `lock` is held during each step, so that who takes it finds every member between two steps. `stop` ends the work
-    there. `broken` says that a step failed when members were half updated: they are of no use then. `seconds` is what
-    `steps_taken` steps, and the validation, took.
+    Their plans are made, and give the same loss terms weight. `lock` is held during each step, so that who takes it
+    finds every member between two steps. `stop` ends the work there. `broken` says that a step failed when members
+    were half updated: they are of no use then. `failed` has what went wrong with single members at the epoch's end, by
+    identity. `seconds` is what `steps_taken` steps, and the validation, took.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -47,47 +47,64 @@ class Part:
         self.program = self.members[0].program
         self.step_number = self.members[0].step_number
         self.lock = RLock()
-        self.stop = self.broken = False
+        self.stop = self.broken = self.built = False
+        self.failed: dict[int, Exception] = {}
         self.steps_taken, self.seconds = 0, 0.0
-        self.rows = [*self.members, *[self.members[-1]] * (2 - len(self.members))]
-        self.plans = [member.plan() for member in self.rows]
-        self._stack()
+        self._numbers = {id(member): number for number, member in enumerate(self.members)}
+        for member in self.everyone:
+            member.part = self
 
-    def _stack(self) -> None:
+    @property
+    def everyone(self) -> list[Member]:
+        """The members, and those that follow them."""
+        return [entry for member in self.members for entry in (member, *member.followers)]
+
+    def trains(self, member: Member) -> bool:
+        """Whether a member has a row here; those that follow one have none."""
+        return self.built and id(member) in self._numbers
+
+    def build(self) -> None:
         """Lay the members' tensors out side by side, and make theirs views of that."""
-        program, device, rows = self.program, self.program.device, self.rows
+        program, device = self.program, self.program.device
+        self.rows = rows = [*self.members, *[self.members[-1]] * (2 - len(self.members))]
+        self.plans = [member.planned() for member in rows]
         self.weights = torch.stack([member.row for member in rows])
         self.gradients = torch.zeros_like(self.weights)
-        self.others = {n: torch.stack([m.others[n] for m in rows]) for n in rows[0].others}
-        self.state = {n: torch.stack([m.state[n] for m in rows]) for n in rows[0].state}
-        for number, member in enumerate(self.members):
-            member.row = self.weights[number]
-        self.crews: list[Crew] = crews_of(self.members, self.rows, self.plans, self.weights, self.gradients)
-        self.parameters = {
-            name: view.detach().requires_grad_() for name, view in program.layout.views(self.weights).items()
-        }
-        self._into = list(program.layout.views(self.gradients).values())
-        dtype = program.layout.dtype
-        self._loss_weights = torch.tensor(np.stack([p.weights for p in self.plans], 1), dtype=dtype, device=device)
-        clips = torch.tensor(np.stack([plan.clips for plan in self.plans], 1), dtype=dtype, device=device)
-        self._clips = clips.unsqueeze(2) if bool(torch.isfinite(clips).any()) else None
-        self._keys = torch.tensor(
-            [[self._key(member, step) for member in rows] for step in range(program.steps_per_epoch)], device=device
-        )
+        self.others = {name: torch.stack([member.others[name] for member in rows]) for name in rows[0].others}
+        self.state = {name: torch.stack([member.state[name] for member in rows]) for name in rows[0].state}
         self.sums = Sums.stacked([member.sums for member in rows])
+        self.crews: list[Crew] = crews_of(self.members, rows, self.plans, self.weights, self.gradients)
+        self.parameters = program.layout.views(self.weights)
+        self._into = program.layout.views(self.gradients)
+        dtype, steps = program.layout.dtype, range(program.steps_per_epoch)
+        weights = np.stack([plan.weights for plan in self.plans], axis=1)
+        self._loss_weights = torch.tensor(weights, dtype=dtype, device=device)
+        self._used = [tuple(np.flatnonzero(weights[step, 0]).tolist()) for step in steps]
+        clips = np.stack([plan.clips for plan in self.plans], axis=1)
+        bounded = bool(np.isfinite(clips).any())
+        self._clips = torch.tensor(clips, dtype=dtype, device=device).unsqueeze(2) if bounded else None
+        self._keys = torch.tensor([[self._key(member, step) for member in rows] for step in steps], device=device)
         self._series: list[Tensor] = []
         self._series_from = self.step_number
-        self._bind()
-
-    def _bind(self) -> None:
         for number, member in enumerate(self.members):
+            member.row = self.weights[number]
             member.others = {name: tensor[number] for name, tensor in self.others.items()}
             member.state = {name: tensor[number] for name, tensor in self.state.items()}
+        self.built = True
 
     def _key(self, member: Member, step: int) -> int:
         if not self.program.drops:
             return 0
         return seed_for("dropout", member.recipe.dropout_seed, member.epochs_done, step) % KEY_RANGE
+
+    def zero_keys(self) -> None:
+        """Draw all dropout from key 0."""
+        self._keys.zero_()
+
+    @property
+    def last_loss(self) -> Tensor:
+        """The first row's loss at the last step."""
+        return self._series[-1][0, -1]
 
     def train(self) -> None:
         """Train to the epoch's end, validate, and give each member, and those that follow it, its record.
@@ -95,14 +112,14 @@ class Part:
         Raises `Stopped` where `stop` was set, and what the model or the task raises, with every member between two
         steps unless `broken`.
         """
-        for member in self.members:
-            member.part = self
         try:
+            with self.lock:
+                self.build()
             self.take_steps(self.program.steps_per_epoch)
             self._end_epoch()
         finally:
             with self.lock:
-                self._release()
+                self.release()
 
     def take_steps(self, number: int) -> None:
         """Take the next steps, as many as are left of `number`."""
@@ -127,36 +144,35 @@ class Part:
             member.seconds += seconds / len(self.members)
 
     def _step(self, batch: tuple[Any, Any]) -> None:
-        step = self.step_number
-        self._act(step)
-        program, parameters = self.program, self.parameters
-        with matrices_in(program.precision, program.device):
-            outcome, changed = program.train(
-                parameters, self.others, self.state, batch, self._loss_weights[step], self._keys[step]
-            )
-            found = torch.autograd.grad(outcome.loss.sum(), list(parameters.values()), materialize_grads=True)
-        norms = self._gathered(found)
+        number = self.step_number
+        self._act(number)
+        weights, keys, used = self._loss_weights[number], self._keys[number], self._used[number]
+        step = self.program.train(self.parameters, self.others, self.state, batch, weights, keys, used)
+        idle = self._gather(step)
+        norms: Tensor = torch.linalg.vector_norm(self.gradients, dim=1, keepdim=True)
         self.broken = True  # until the step is whole
-        self._clip(norms, step)
-        with torch.no_grad():
-            for crew in self.crews:
-                crew.step(step)
-            for name, tensor in changed.items():
-                self.others[name].copy_(tensor)
-        self._count(outcome, len(tensors_in(batch[0])[0][0]), norms)
+        self._clip(norms, number)
+        for crew in self.crews:
+            crew.step(number, idle)
+        for name, tensor in step.changed.items():
+            self.others[name].copy_(tensor)
+        self._count(step.outcome, len(tensors_in(batch[0])[0][0]), norms)
         self.step_number += 1
         self._trace()
         self.broken = False
 
-    @torch.no_grad()
-    def _gathered(self, found: Sequence[Tensor]) -> Tensor:
-        """Bring gradients into the matrix; gives their norms, rows x 1."""
-        for view, gradient in zip(self._into, found, strict=True):
-            view.copy_(gradient)
-        norms: Tensor = torch.linalg.vector_norm(self.gradients, dim=1, keepdim=True)
-        return norms
+    def _gather(self, step: Step) -> dict[int, slice]:
+        """Bring gradients into the matrix; gives the columns of those that there are not, by the first."""
+        idle = {}
+        for (name, view), start in zip(self._into.items(), self.program.layout.starts, strict=True):
+            gradient = step.gradients[name]
+            if gradient is None:
+                view.zero_()
+                idle[start] = slice(start, start + view[0].numel())
+            else:
+                view.copy_(gradient)
+        return idle
 
-    @torch.no_grad()
     def _clip(self, norms: Tensor, step: int) -> None:
         if self._clips is None:
             return
@@ -164,36 +180,39 @@ class Part:
         factors = (bounds / (norms + 1e-6)).clamp(max=1.0)  # torch's own constant
         self.gradients.mul_(torch.where(bounds.isinf(), 1.0, factors))
 
-    @torch.no_grad()
     def _count(self, outcome: Outcome, count: int, norms: Tensor) -> None:
-        loss = outcome.loss.detach()
         terms = dict(zip(self.program.terms, outcome.terms.unbind(1), strict=True))
-        self.sums.add(count, loss, terms, outcome.metrics, norms[:, 0])  # type: ignore[arg-type]
-        self._series.append(torch.cat([outcome.terms, loss.unsqueeze(1)], dim=1))
+        self.sums.add(count, outcome.loss, terms, outcome.metrics, norms[:, 0])  # type: ignore[arg-type]
+        self._series.append(torch.cat([outcome.terms, outcome.loss.unsqueeze(1)], dim=1))
 
     def _act(self, step: int) -> None:
-        """Fire the actions of a step, member by member."""
+        """Fire the actions of a step, member by member; once, should the step be tried again."""
         for number, member in enumerate(self.members):
+            at = member.epochs_done * self.program.steps_per_epoch + step
+            if member.acted_at == at:
+                continue
             for name in self.plans[number].actions.get(step, ()):
-                at = member.epochs_done * self.program.steps_per_epoch + step
                 with DRAWING:
                     seed_generators(self.program.device, "action", member.recipe.data_seed, at, name)
                     changed = self.program.act(name, member.tensors(), member.state)
                 for key, tensor in changed.items():
                     self.state[key][number].copy_(tensor.detach())
+            member.acted_at = at
 
     def traced(self) -> dict[str, Tensor]:
         """What the task traces of each row's model, by name: rows x ..."""
         return self.program.trace(self.parameters, self.others)
 
     def _trace(self) -> None:
-        if not self.program.traces or self.step_number % TRACE_STEPS:
+        """Trace the members whose run, not their epoch, has come to a step that is traced."""
+        if not self.program.traces:
             return
-        found = self.traced()
-        done = self.program.steps_per_epoch
-        for number, member in enumerate(self.members):
-            at = member.epochs_done * done + self.step_number
-            member.trace.add(at, {name: tensor[number].clone() for name, tensor in found.items()})
+        ats = [member.epochs_done * self.program.steps_per_epoch + self.step_number for member in self.members]
+        if any(at % TRACE_STEPS == 0 for at in ats):
+            found = self.traced()
+            for number, (member, at) in enumerate(zip(self.members, ats, strict=True)):
+                if at % TRACE_STEPS == 0:
+                    member.trace.add(at, {name: tensor[number].clone() for name, tensor in found.items()})
 
     def _end_epoch(self) -> None:
         started = time.perf_counter()
@@ -204,50 +223,64 @@ class Part:
                 self.write_back(member)
             self._spend(time.perf_counter() - started)
             for number, member in enumerate(self.members):
-                values = validated[number].averages("val", self.program.task)
-                rate = float(self.plans[number].rates[-1, 0])
-                member.part = None
-                member.seconds /= 1 + len(member.followers)
-                for follower in member.followers:
-                    follower.follow(member)
-                for entry in (member, *member.followers):
-                    entry.end_epoch(trained[number], values, rate)
+                self._end_epoch_of(member, trained[number], validated[number], float(self.plans[number].rates[-1, 0]))
+
+    def _end_epoch_of(self, member: Member, trained: Sums, validated: Sums, rate: float) -> None:
+        """Give a member and its followers their record; what fails is a single trial's failure."""
+        member.seconds /= 1 + len(member.followers)
+        for follower in member.followers:
+            follower.follow(member)
+        for entry in (member, *member.followers):
+            entry.part = None
+            try:
+                entry.end_epoch(trained, validated.averages("val", self.program.task), rate)
+            except Exception as error:
+                self.failed[id(entry)] = error
 
     def validated(self, batches: int | None = None) -> Sums:
         """The sums over all validation batches, or the first few."""
-        program, sums = self.program, Sums()
+        program, sums, recipe = self.program, Sums(), self.members[0].recipe
         alike = torch.zeros(len(self.rows), dtype=torch.int64, device=program.device)
-        recipe = self.members[0].recipe
-        every_batch = validation_batches(program.data.validation, recipe, program.device)
-        for batch in itertools.islice(every_batch, batches):
+        source = iter(validation_batches(program.data.validation, recipe, program.device))
+        weights, used = self._loss_weights[-1], self._used[-1]
+        for _ in itertools.count() if batches is None else range(batches):
             if self.stop:
                 raise Stopped
+            if isinstance(program.data.validation, Samples):
+                batch = next(source, None)
+            else:
+                with DRAWING:
+                    batch = next(source, None)
+            if batch is None:
+                break
             pair = stacked([(batch.inputs, batch.targets)], alike)
-            outcome = program.validate(self.parameters, self.others, self.state, pair, self._loss_weights[-1])
+            outcome = program.validate(self.parameters, self.others, self.state, pair, weights, used)
             terms = dict(zip(program.terms, outcome.terms.unbind(1), strict=True))
             sums.add(len(batch), outcome.loss, terms, outcome.metrics, None)  # type: ignore[arg-type]
         return sums
 
     def write_back(self, member: Member) -> None:
         """Bring what a member does not share with this part up to date: its sums and series."""
-        number = self.members.index(member)
-        member.sums = self.sums.row(number)
-        self._write_series()
-
-    def _write_series(self) -> None:
+        member.sums = self.sums.row(self._numbers[id(member)])
         if not self._series:
             return
         block = torch.stack(self._series).transpose(0, 1).float().cpu().numpy()
         last = self._series_from + len(self._series)
-        for number, member in enumerate(self.members):
-            rates = self.plans[number].rates[self._series_from : last, 0]
-            member.series.extend(block[number], rates)
+        for number, entry in enumerate(self.members):
+            entry.series.extend(block[number], self.plans[number].rates[self._series_from : last, 0])
         self._series, self._series_from = [], last
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Let the members go; those whose epoch is not over stand at this part's step."""
-        for member in self.members:
-            if member.part is self:
+        for member in self.everyone:
+            if member.part is not self:
+                continue
+            if self.trains(member):
                 self.write_back(member)
                 member.step_number = self.step_number
-                member.part = None
+            member.part = None
+
+
+def masks_of(weights: np.ndarray) -> bytes:
+    """Equal for plans that give the same loss terms weight at each step; `weights` is steps x terms."""
+    return np.packbits(weights != 0).tobytes()

@@ -17,6 +17,7 @@ import torch
 from tuner.knobs import knobs_of, properties_at
 from tuner.optimizers.options import set_learning_rate, set_option
 from tuner.recipe import Recipe, loss_weights
+from tuner.schedules.overwriting import cycles_momentum
 from tuner.schedules.simulate import stand_in
 from tuner.training.run import Goal
 from tuner.training.scheduling import end_epoch, stepper_over
@@ -130,10 +131,12 @@ class Planner:
         self.before = self._state()
 
     @property
-    def scheduled(self) -> list[str]:
-        """The optimizer's options that follow a timeline."""
+    def moved(self) -> list[str]:
+        """The optimizer's options that move over the run: along a timeline, or with a scheduler's cycles."""
         paths = self.knobs.paths.values()
-        return [path.partition(".")[2] for path in paths if path.startswith("optimizer_kwargs.")]
+        found = [path.partition(".")[2] for path in paths if path.startswith("optimizer_kwargs.")]
+        cycled = cycles_momentum(self.recipe.scheduler, self.recipe.scheduler_kwargs)
+        return [*found, "momentum"] if cycled else found
 
 
 def numbers_in(group: Mapping[str, Any]) -> dict[str, float]:

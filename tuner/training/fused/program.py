@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, LifoQueue
 from typing import Any
@@ -37,6 +37,18 @@ class Outcome:
     metrics: Mapping[str, tuple[Tensor, Tensor]]
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a training pass gives: its outcome, the gradients by parameter (None for one that the loss does not reach),
+
+    and the changed buffers, each with the trials first.
+    """
+
+    outcome: Outcome
+    gradients: Mapping[str, Tensor | None]
+    changed: Mapping[str, Tensor]
+
+
 class _Caller(nn.Module):
     """A module that calls any function of its model, so that `functional_call` reaches more than `forward`."""
 
@@ -53,7 +65,9 @@ class Program:
 
     `layout` says which of its tensors are trained; the `others`, frozen parameters and buffers, are handed in beside
     them, and those of `changing` come back changed by a training pass (the averages of BatchNorm). `drops` and `traces`
-    say whether the model has dropout and the task traces something, `bytes_per_member` what a step holds in memory.
+    say whether the model has dropout and the task traces something, `bytes_per_member` what a step holds in memory;
+    `reached` has the parameters that each loss term reaches. With `within`, gradients are taken within vmap, which some
+    layers need (LSTM, GRU), and others are slower by.
     """
 
     def __init__(self, task: Task, data: Data, recipe: Recipe, terms: tuple[str, ...], device: torch.device) -> None:
@@ -66,6 +80,8 @@ class Program:
         self.changing: frozenset[str] = frozenset()
         self.bytes_per_member = 0
         self.drops, self.traces, self.has_drawn = True, True, False
+        self.within = False
+        self.reached: dict[str, frozenset[str]] = {}
 
     def leave_out(self, idle: Collection[str]) -> None:
         """Take parameters that no loss reaches out of the row: torch's optimizers leave them alone, too."""
@@ -91,49 +107,74 @@ class Program:
         """A model of its own for each thread that calls it: its tensors are put in their places while it runs."""
         try:
             caller = self._spare.get_nowait()
+            if caller.training != training:
+                caller.train(training)
         except Empty:
-            caller = _Caller(copy.deepcopy(self._model))
-        if caller.training != training:
-            caller.train(training)
+            caller = _Caller(copy.deepcopy(self._model)).train(training)
         try:
             yield caller
         finally:
             self._spare.put(caller)
 
     def train(
-        self, parameters: Tensors, others: Tensors, state: Tensors, batch: Any, weights: Tensor, keys: Tensor
-    ) -> tuple[Outcome, dict[str, Tensor]]:
-        """The loss of a training batch, to be differentiated, and the `others` as the pass leaves them.
+        self,
+        parameters: Tensors,
+        others: Tensors,
+        state: Tensors,
+        batch: Any,
+        weights: Tensor,
+        keys: Tensor,
+        used: Sequence[int],
+    ) -> Step:
+        """A training pass and its gradients.
 
         All tensors have the trials first; `batch` is (inputs, targets), `weights` trials x terms, `keys` what dropout
-        is drawn from (trials,), int64.
+        is drawn from (trials,), int64; `used` are the terms that are not of weight 0.
         """
         others = {name: tensor.clone() if name in self.changing else tensor for name, tensor in others.items()}
+        parameters = {name: tensor.detach().requires_grad_(not self.within) for name, tensor in parameters.items()}
         with self._caller(training=True) as caller:
 
-            def one(
-                parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor, key: Tensor
-            ) -> Any:
-                batch = Batch(*pair)
-                dropout = MemberDropout(key)
+            def loss_of(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor, key: Tensor):  # type: ignore[no-untyped-def]
+                batch, dropout = Batch(*pair), MemberDropout(key)
                 with dropout if self.drops else contextlib.nullcontext():
-                    output = _call(caller, {**parameters, **others}, self.task.forward, batch)
+                    output = self._call(caller, {**parameters, **others}, self.task.forward, batch)
                 self.has_drawn |= dropout.drawn > 0
-                return self._outcome(output, batch, state, weights)
+                return self._outcome(output, batch, state, weights, used)
 
-            with forward_in(self.precision, self.device):
-                found = _vmapped(one, parameters, others, state, batch, weights, keys)
-        return Outcome(*found), {name: others[name] for name in self.changing}
+            arguments = (parameters, others, state, batch, weights, keys)
+            with matrices_in(self.precision, self.device):
+                with forward_in(self.precision, self.device):
+                    if self.within:
+                        found = _vmapped(torch.func.grad_and_value(loss_of, has_aux=True), *arguments)
+                        gradients, (loss, about) = found
+                    else:
+                        loss, about = _vmapped(loss_of, *arguments)
+                if not self.within:
+                    leaves = list(parameters.values())
+                    given = torch.autograd.grad(loss.sum(), leaves, allow_unused=True)
+                    gradients = dict(zip(parameters, given, strict=True))
+        outcome = Outcome(loss.detach(), *about)
+        return Step(outcome, gradients, {name: others[name] for name in self.changing})
 
     @torch.no_grad()
-    def validate(self, parameters: Tensors, others: Tensors, state: Tensors, batch: Any, weights: Tensor) -> Outcome:
+    def validate(
+        self,
+        parameters: Tensors,
+        others: Tensors,
+        state: Tensors,
+        batch: Any,
+        weights: Tensor,
+        used: Sequence[int],
+    ) -> Outcome:
         """The loss of a validation batch, as `train` takes it."""
         with self._caller(training=False) as caller:
 
             def one(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor) -> Any:
                 batch = Batch(*pair)
-                output = _call(caller, {**parameters, **others}, self.task.predict, batch.inputs)
-                return self._outcome(output, batch, state, weights)
+                output = self._call(caller, {**parameters, **others}, self.task.predict, batch.inputs)
+                loss, about = self._outcome(output, batch, state, weights, used)
+                return loss, *about
 
             with matrices_in(self.precision, self.device), forward_in(self.precision, self.device):
                 return Outcome(*_vmapped(one, parameters, others, state, batch, weights))
@@ -144,8 +185,8 @@ class Program:
         with self._caller(training=False) as caller:
 
             def one(parameters: Tensors, others: Tensors) -> dict[str, Tensor]:
-                found: dict[str, Tensor] = _call(caller, {**parameters, **others}, self.task.trace)
-                return found
+                found: dict[str, Tensor] = self._call(caller, {**parameters, **others}, self.task.trace)
+                return {name: tensor.detach() for name, tensor in found.items()}
 
             found: dict[str, Tensor] = _vmapped(one, parameters, others)
             return found
@@ -158,24 +199,35 @@ class Program:
             def act(model: nn.Module) -> dict[str, Tensor]:
                 return self.task.on_action(name, model, state)
 
-            found: dict[str, Tensor] = _call(caller, tensors, act)
+            found: dict[str, Tensor] = self._call(caller, tensors, act)
             return found
 
-    def _outcome(self, output: Any, batch: Batch, state: Tensors, weights: Tensor) -> tuple[Any, ...]:
-        """The weighted loss, the terms and the metrics of one trial; a term of weight 0 keeps its NaN to itself."""
+    def _call(self, caller: _Caller, tensors: Tensors, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A function of the model with its tensors in place; `ValueError` for a model that puts others there itself."""
+        named = {f"model.{name}": tensor for name, tensor in tensors.items()}
+        given = dict(named)
+        found = functional_call(caller, named, (function, *arguments))
+        for name, tensor in given.items():
+            if named[name] is not tensor:  # else what the model keeps there would be lost
+                short = name.removeprefix("model.")
+                raise ValueError(f"it replaces '{short}', which must be changed in place: {short}.copy_(...)")
+        return found
+
+    def _outcome(self, output: Any, batch: Batch, state: Tensors, weights: Tensor, used: Sequence[int]) -> Any:
+        """The weighted loss of one trial, and beside it the terms and the metrics.
+
+        A term of weight 0 has no part in the loss, so that its NaN stays out, of its gradient too.
+        """
         losses = self.task.losses(output, batch, state)
-        terms = torch.stack([term.mean() for term in losses.values()])
-        loss = (torch.where(weights != 0, terms, 0.0) * weights).sum()
+        terms = [losses[name].mean() for name in self.terms]
+        loss = sum(
+            (weights[number] * terms[number] for number in used), torch.stack(terms).sum() * 0.0 if not used else 0.0
+        )
         metrics = {
             name: (total.detach(), torch.as_tensor(number))
             for name, (total, number) in self.task.metrics(output, batch).items()
         }
-        return loss, terms.detach(), metrics
-
-
-def _call(caller: _Caller, tensors: Tensors, function: Callable[..., Any], *arguments: Any) -> Any:
-    named = {f"model.{name}": tensor for name, tensor in tensors.items()}
-    return functional_call(caller, named, (function, *arguments))
+        return loss, (torch.stack(terms).detach(), metrics)
 
 
 def _vmapped(function: Callable[..., Any], *arguments: Any) -> Any:

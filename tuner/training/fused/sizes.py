@@ -32,7 +32,7 @@ class _Sizes:
         """The size to take: the fastest so far, or one beside it that has not been tried."""
         if not self.seconds:
             return min(FIRST, self.most)
-        fastest = min(self.seconds, key=self.seconds.__getitem__)
+        fastest = min(self.most, min(self.seconds, key=self.seconds.__getitem__))
         for size in (2 * fastest, fastest // 2):
             if size not in self.seconds and 2 <= size <= self.most:
                 return size

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 
 from tuner.optimizers.by_torch import why_not
 from tuner.recipe import Recipe
-from tuner.tasks.base import Task
-from tuner.training.fused.examining import NotFusableError, examined
+from tuner.tasks.base import Samples, Task
+from tuner.training.fused.examining import NotFusableError, changing_reach, examined
 from tuner.training.fused.member import Member
-from tuner.training.fused.part import Part
+from tuner.training.fused.part import Part, masks_of
 from tuner.training.fused.program import Program
 from tuner.training.fused.sizes import Sizes
 from tuner.training.randomness import undisturbed
@@ -23,6 +25,16 @@ from tuner.training.trainer import Trainer, free_memory, is_out_of_memory
 
 POLL_SECONDS = 0.05
 """How often it is looked whether to stop while parts train."""
+
+PROGRAMS_KEPT = 8
+"""So many of the last shapes stay ready, beside those of members that there are."""
+
+CheckStop = Callable[[], None]
+
+
+def never() -> None:
+    """Never stops."""
+
 
 Ended = list[EpochRecord] | BaseException
 """What came of a member's epoch: its record, or why it failed."""
@@ -48,81 +60,98 @@ class FusedTraining:
         self.trainer, self.device = trainer, trainer.device
         self.threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         self.sizes = Sizes(self.threads, self.device, most)
-        self._programs: dict[str, Program | str] = {}
-        self._check_stop: Callable[[], None] = lambda: None
+        self._programs: WeakValueDictionary[str, Program] = WeakValueDictionary()
+        self._recent: deque[Program] = deque(maxlen=PROGRAMS_KEPT)
+        self._refused: dict[str, str] = {}
 
     def why_not(self, recipe: Recipe) -> str:
-        """Why trials of this recipe's shape cannot train fused; "" if they can. Tries it, the first time."""
+        """Why trials of this recipe cannot train fused; "" if they can. Tries its shape, the first time."""
         program = self._program(recipe)
-        return program if isinstance(program, str) else ""
+        return program if isinstance(program, str) else changing_reach(program, recipe)
 
-    def start(self, recipe: Recipe) -> Member:
-        """A member before its first step; `NotFusableError` for a recipe that cannot train fused."""
+    def start(self, recipe: Recipe, check_stop: CheckStop = never) -> Member:
+        """A member before its first step; `NotFusableError` for a recipe that cannot train fused.
+
+        `check_stop` is called while it trains by its own `epoch`, and may raise to end that.
+        """
         program = self._program(recipe)
         if isinstance(program, str):
             raise NotFusableError(program)
-        return Member(program, recipe, self.trainer.goal, self._alone)
+        return Member(program, recipe, self.trainer.goal, lambda member: self._alone(member, check_stop))
 
     def _program(self, recipe: Recipe) -> Program | str:
-        key = shape_key(recipe, self.trainer.task)
-        if key not in self._programs:
-            trainer = self.trainer
+        trainer, key = self.trainer, shape_key(recipe, self.trainer.task)
+        if key in self._refused:
+            return self._refused[key]
+        program = self._programs.get(key)
+        if program is None:
             try:
                 data = trainer.data(recipe)
-                self._programs[key] = examined(trainer.task, data, recipe, trainer.goal, trainer.terms, trainer.device)
-            except NotFusableError as error:
-                self._programs[key] = str(error)
-        return self._programs[key]
+                program = examined(trainer.task, data, recipe, trainer.goal, trainer.terms, trainer.device)
+            except Exception as error:  # data that cannot be had fails its trial alone
+                self._refused[key] = str(error)
+                return self._refused[key]
+            self._programs[key] = program
+        self._recent.append(program)
+        return program
 
-    def _alone(self, member: Member) -> list[EpochRecord]:
-        (ended,) = self.epoch([member], self._check_stop)
+    def _alone(self, member: Member, check_stop: CheckStop) -> list[EpochRecord]:
+        (ended,) = self.epoch([member], check_stop)
         if isinstance(ended, BaseException):
             raise ended
         return ended
 
-    def epoch(self, members: Sequence[Member], check_stop: Callable[[], None] = lambda: None) -> list[Ended]:
+    def epoch(self, members: Sequence[Member], check_stop: CheckStop = never) -> list[Ended]:
         """Train the next epoch of each member; `check_stop` is called all the while, and may raise to end it.
 
         What fails is cut in halves and goes on, so that a failure reaches the one member whose it is; nor is it seen
         in a result where memory ran out.
         """
-        self._check_stop = check_stop
         found: dict[int, Ended] = {}
-        waiting = self._cut(members)
+        waiting = self._cut(members, found)
         running: dict[Future[None], Part] = {}
         count = torch.get_num_threads()
         with undisturbed(self.device), ThreadPoolExecutor(self.threads) as pool:
             try:
                 while waiting or running:
                     while waiting and len(running) < self.threads:
-                        part = waiting.pop(0)
+                        part = waiting.popleft()
                         running[pool.submit(_trained, part, self.device)] = part
                     done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     check_stop()
                     for future in done:
-                        waiting += self._ended(future, running.pop(future), found)
+                        waiting.extend(self._ended(future, running.pop(future), found))
             finally:
                 for part in running.values():
                     part.stop = True
                 wait(running)
+                for part in waiting:
+                    part.release()
                 torch.set_num_threads(count)
         return [found[id(member)] for member in members]
 
-    def _cut(self, members: Iterable[Member]) -> list[Part]:
-        """Parts of members of one program and step, trials that share a training as one."""
+    def _cut(self, members: Iterable[Member], found: dict[int, Ended]) -> deque[Part]:
+        """Parts of members that can be one model in this epoch, trials that share a training as one."""
         shared: dict[tuple[Any, ...], list[Member]] = {}
         for member in members:
-            shared.setdefault((id(member.program), member.step_number, member.trajectory), []).append(member)
-        leading: dict[tuple[Any, ...], list[Member]] = {}
-        for key, found in shared.items():
-            leader = max(found, key=lambda member: member.recipe.epochs)
-            leader.followers = [member for member in found if member is not leader]
-            leading.setdefault(key[:2], []).append(leader)
-        parts = []
-        for found in leading.values():
-            found.sort(key=lambda member: member.update.kind)
-            parts += [Part(lot) for lot in self.sizes.cut(found)]
-        return parts
+            try:
+                masks = masks_of(member.planned().weights)
+            except Exception as error:  # a scheduler's expression may fail at any step
+                found[id(member)] = error
+                continue
+            together = (id(member.program), member.step_number, masks, self._drawing_seed(member))
+            shared.setdefault((together, member.epochs_done, member.trajectory), []).append(member)
+        leading: dict[Any, list[Member]] = {}
+        for key, alike in shared.items():
+            leader = max(alike, key=lambda member: member.recipe.epochs)
+            leader.followers = [member for member in alike if member is not leader]
+            leading.setdefault(key[0], []).append(leader)
+        lots = (sorted(leaders, key=lambda member: member.update.kind) for leaders in leading.values())
+        return deque(Part(part) for lot in lots for part in self.sizes.cut(lot))
+
+    def _drawing_seed(self, member: Member) -> int:
+        """What a torch Dataset may draw validation samples by: those are one part's together."""
+        return 0 if isinstance(member.program.data.validation, Samples) else member.recipe.data_seed
 
     def _ended(self, future: Future[None], part: Part, found: dict[int, Ended]) -> list[Part]:
         """Note what came of a part; gives what is still to be trained of it."""
@@ -135,9 +164,9 @@ class FusedTraining:
             return [Part(part.members[:half]), Part(part.members[half:])]
         if error is None:
             self.sizes.note(part)
-        for leader in part.members:
-            for member in (leader, *leader.followers):
-                found[id(member)] = [member.records[-1]] if error is None else error
+        for member in part.everyone:
+            failed = error or part.failed.get(id(member))
+            found[id(member)] = [member.records[-1]] if failed is None else failed
         return []
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tuner.training.fused.member import Member
 
 ANYTHING = np.array([0.0, 1.0])
-"""Stands for the values of an option that follows a timeline: it may be 0 at times, and other than 0 at others."""
+"""Stands for the values of an option that changes over the run: it may be 0 at times, and other than 0 at others."""
 
 
 class Update(Protocol):
@@ -74,16 +74,16 @@ class TorchUpdate:
 
 
 def update_for(
-    recipe: Recipe, scheduled: Collection[str], row: Tensor, layout: Layout, model: nn.Module, optimizer: Optimizer
+    recipe: Recipe, moved: Collection[str], row: Tensor, layout: Layout, model: nn.Module, optimizer: Optimizer
 ) -> Update:
     """What updates a trial's row: a rule where there is one for the optimizer and its options, or torch itself.
 
-    `scheduled` are the options that follow a timeline; `optimizer` is torch's own, over `model`, before its first step.
+    `moved` are the options that change over the run; `optimizer` is torch's own, over `model`, before its first step.
     """
     name = recipe.optimizer
     options = complete(name, recipe.optimizer_kwargs)
-    moved = ["beta1" if option == "momentum" and "beta1" in options else option for option in scheduled]
-    anything = dict.fromkeys(moved, ANYTHING)
+    found = ("beta1" if option == "momentum" and "beta1" in options else option for option in moved)
+    anything = dict.fromkeys(found, ANYTHING)
     rule = find_rule(name, options | anything)
     if rule is not None and row.dtype in (torch.float32, torch.float64):
         owners = layout.owners(optimizer.param_groups, model).to(row.device)
@@ -95,8 +95,8 @@ def update_for(
 class Crew(Protocol):
     """Rows of a part that are updated together."""
 
-    def step(self, step: int) -> None:
-        """Update them with the gradients of a step of the epoch."""
+    def step(self, step: int, idle: Mapping[int, slice]) -> None:
+        """Update them with the gradients of a step of the epoch, but for the columns `idle`, by their start."""
 
 
 class RuleCrew:
@@ -111,7 +111,8 @@ class RuleCrew:
         for number, update in enumerate(updates[:real]):
             update.slots = {name: slots[number] for name, slots in self.slots.items()}
         tables = [self._table(member, plan) for member, plan in zip(members, plans, strict=True)]
-        self.scalars = {name: self._tensor([table[name] for table in tables]) for name in tables[0]}
+        self.names = list(tables[0])
+        self.scalars = torch.stack([self._tensor([table[name] for table in tables]) for name in self.names], dim=1)
         self.rates = self._rates(updates, plans)
 
     def _table(self, member: Member, plan: Plan) -> dict[str, np.ndarray]:
@@ -135,12 +136,15 @@ class RuleCrew:
         rates = torch.from_numpy(np.stack(padded, axis=1))
         return rates.to(self.weights.device, self.weights.dtype)
 
-    def step(self, step: int) -> None:
+    def step(self, step: int, idle: Mapping[int, slice]) -> None:
         rate = self.rates[step]
         if self.owners is not None:
             rate = rate.gather(1, self.owners)
-        scalars = {name: table[step] for name, table in self.scalars.items()}
+        scalars = dict(zip(self.names, self.scalars[step].unbind(0), strict=True))
+        still = [(view, view.clone()) for matrix in (self.weights, *self.slots.values()) for view in _in(matrix, idle)]
         self.rule.update(self.weights, self.gradients, self.slots, rate, scalars)
+        for view, before in still:
+            view.copy_(before)
 
 
 class TorchCrew:
@@ -150,9 +154,13 @@ class TorchCrew:
         self.optimizer, self.plan = update.optimizer, plan
         self.optimizer.bind(row, gradient)
 
-    def step(self, step: int) -> None:
+    def step(self, step: int, idle: Mapping[int, slice]) -> None:
         options = {name: float(values[step]) for name, values in self.plan.options.items()}
-        self.optimizer.step(self.plan.rates[step].tolist(), options)
+        self.optimizer.step(self.plan.rates[step].tolist(), options, idle)
+
+
+def _in(matrix: Tensor, columns: Mapping[int, slice]) -> list[Tensor]:
+    return [matrix[:, part] for part in columns.values()]
 
 
 def crews_of(
