@@ -102,6 +102,7 @@ class PlainRun(Standing):
         """Fire the actions of a step and write its scheduled values where they are read."""
         for action in self.knobs.actions(step):
             seed_generators(self.device, "action", self.recipe.data_seed, step, action)
+            self.model.train()  # whatever came before, be it a validation or an interruption
             with torch.no_grad():
                 changed = self.task.on_action(action, self.model, self.state)
             self.state = self.state | copied(self.device, changed)  # copies, as a parameter itself would go on changing

@@ -24,6 +24,7 @@ from tuner.training.fused.dropout import MemberDropout
 from tuner.training.fused.member import Member
 from tuner.training.fused.part import Part
 from tuner.training.fused.program import Program
+from tuner.training.precision import forward_in
 from tuner.training.randomness import seed_generators, undisturbed
 from tuner.training.run import Goal
 from tuner.training.standing import copied
@@ -31,7 +32,7 @@ from tuner.training.standing import copied
 STEPS = 2
 """So many fused steps are tried: the second would meet what the first left behind in the model."""
 
-TOLERANCE = 1e-3
+TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "bf16": 1e-1}
 """How far, relatively, a fused step may be from the plain one: rounding is far below, a model that misbehaves above."""
 
 LONGEST_REASON = 200
@@ -80,12 +81,21 @@ def _prepare(program: Program, recipe: Recipe) -> tuple[float, float]:
     properties = {**recipe.data, "phase": ""}
     batch = next(training_batches(task, program.data.train, recipe, 0, device, lambda step: properties))
     before, versions = _attributes(model), {name: buffer._version for name, buffer in model.named_buffers()}
-    with _undrawn(), MemberDropout(torch.zeros((), dtype=torch.int64, device=device)):
+    dropout = MemberDropout(torch.zeros((), dtype=torch.int64, device=device))
+    with forward_in(program.precision, device), _undrawn(), dropout:
         losses = task.losses(task.forward(model, batch), batch, copied(device, task.state()))
     terms = {name: losses[name].mean() for name in program.terms}
     if _attributes(model) != before:
-        raise NotFusableError("its forward changes attributes that are neither parameters nor buffers")
-    program.changing = frozenset(n for n, buffer in model.named_buffers() if buffer._version != versions[n])
+        changed = ", ".join(
+            sorted({".".join(filter(None, key)) for key, _ in before.items() ^ _attributes(model).items()})
+        )
+        raise NotFusableError(f"its forward changes what is neither parameter nor buffer: {changed}")
+    after = {name: buffer._version for name, buffer in model.named_buffers()}
+    if after.keys() != versions.keys():
+        raise NotFusableError(
+            f"its forward makes or drops a buffer: {', '.join(sorted(after.keys() ^ versions.keys()))}"
+        )
+    program.changing = frozenset(name for name in after if after[name] != versions[name])
     trained = {name: entry for name, entry in model.named_parameters() if entry.requires_grad}
     if any(entry._backward_hooks for entry in trained.values()):
         raise NotFusableError("its parameters have gradient hooks")
@@ -151,7 +161,7 @@ def _try(program: Program, recipe: Recipe, goal: Goal, expected: tuple[float, fl
     program.bytes_per_member = _bytes_held(lambda: part.take_steps(1)) // 2
     found = float(part.last_loss), float(part.sums.norm[0])  # type: ignore[index]
     for what, alone, fused in zip(("loss", "gradient's norm"), expected, found, strict=True):
-        if not np.isclose(alone, fused, rtol=TOLERANCE, atol=1e-6, equal_nan=True):
+        if not np.isclose(alone, fused, rtol=TOLERANCE[program.precision], atol=1e-6, equal_nan=True):
             raise NotFusableError(f"its {what} is {fused:.6g} fused and {alone:.6g} alone")
     part.take_steps(STEPS - 1)
     program.drops, program.traces = program.has_drawn, bool(part.traced())

@@ -76,7 +76,8 @@ class Part:
         self.crews: list[Crew] = crews_of(self.members, rows, self.plans, self.weights, self.gradients)
         self.parameters = program.layout.views(self.weights)
         self._into = program.layout.views(self.gradients)
-        dtype, steps = program.layout.dtype, range(program.steps_per_epoch)
+        dtype = torch.promote_types(program.layout.dtype, torch.float32)
+        steps = range(program.steps_per_epoch)
         weights = np.stack([plan.weights for plan in self.plans], axis=1)
         self._loss_weights = torch.tensor(weights, dtype=dtype, device=device)
         self._used = [tuple(np.flatnonzero(weights[step, 0]).tolist()) for step in steps]
