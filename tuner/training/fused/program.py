@@ -15,10 +15,11 @@ from torch.func import functional_call, vmap
 
 from tuner.probe import build_model
 from tuner.recipe import Recipe
-from tuner.tasks.base import Batch, Data, Task, mapped
+from tuner.tasks.base import Batch, Data, Task, mapped, tensors_in
 from tuner.training.batches import steps_per_epoch
 from tuner.training.fused.dropout import MemberDropout
 from tuner.training.fused.layout import Layout
+from tuner.training.fused.vectors import WholeVectors
 from tuner.training.precision import forward_in, matrices_in
 
 Tensors = Mapping[str, Tensor]
@@ -81,6 +82,7 @@ class Program:
         self.bytes_per_member = 0
         self.drops, self.traces, self.has_drawn = True, True, False
         self.within = False
+        self._even: set[tuple[Any, ...]] = set()
         self.reached: dict[str, frozenset[str]] = {}
 
     def leave_out(self, idle: Collection[str]) -> None:
@@ -143,7 +145,7 @@ class Program:
                 return self._outcome(output, batch, state, weights, used)
 
             arguments = (parameters, others, state, batch, weights, keys)
-            with matrices_in(self.precision, self.device):
+            with matrices_in(self.precision, self.device), self._whole(batch, training=True):
                 with forward_in(self.precision, self.device):
                     if self.within:
                         found = _vmapped(torch.func.grad_and_value(loss_of, has_aux=True), *arguments)
@@ -176,7 +178,8 @@ class Program:
                 loss, about = self._outcome(output, batch, state, weights, used)
                 return loss, *about
 
-            with matrices_in(self.precision, self.device), forward_in(self.precision, self.device):
+            arithmetic = forward_in(self.precision, self.device)
+            with matrices_in(self.precision, self.device), self._whole(batch, training=False), arithmetic:
                 return Outcome(*_vmapped(one, parameters, others, state, batch, weights))
 
     @torch.no_grad()
@@ -212,6 +215,19 @@ class Program:
                 short = name.removeprefix("model.")
                 raise ValueError(f"it replaces '{short}', which must be changed in place: {short}.copy_(...)")
         return found
+
+    @contextlib.contextmanager
+    def _whole(self, batch: Any, training: bool) -> Iterator[None]:
+        """A block whose functions are given whole vectors, unless all of them were for a batch of this form."""
+        first = tensors_in(batch)[0]
+        form = (*first.shape[:2], training)
+        if self.device.type != "cpu" or form in self._even:
+            yield
+            return
+        with WholeVectors() as mode:
+            yield
+        if not mode.padded:
+            self._even.add(form)
 
     def _outcome(self, output: Any, batch: Batch, state: Tensors, weights: Tensor, used: Sequence[int]) -> Any:
         """The weighted loss of one trial, and beside it the terms and the metrics.
