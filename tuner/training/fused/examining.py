@@ -7,6 +7,7 @@ replace their buffers. Those must be refused too, for they would train wrongly w
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,7 +53,9 @@ def examined(
         raise NotFusableError(reason)
     even = recipe.model_copy(update={"loss": None, "loss_weights": {}, "timeline": None})
     try:
-        with undisturbed(device):
+        with undisturbed(device), warnings.catch_warnings():
+            # torch says once of what vmap does one by one: what that costs is measured, not warned of.
+            warnings.filterwarnings("ignore", "There is a performance drop")
             program = Program(task, data, even, terms, device)
             expected = _prepare(program, even)
             try:

@@ -112,7 +112,7 @@ class Member(Standing):
 
     def _keep(self, epoch: int) -> None:
         leader = self._leader
-        if leader is not None and leader.kept_epoch == epoch:
+        if leader is not None and leader.kept is not None and leader.kept_epoch == epoch:
             self.kept, self.kept_epoch = leader.kept, epoch
         else:
             super()._keep(epoch)

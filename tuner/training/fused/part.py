@@ -1,7 +1,7 @@
 """Part: members that train as one batched model for an epoch, on one thread.
 
 How members are cut into parts is a matter of speed and memory alone: a member's bits do not depend on it. To that end
-each has its batch laid out for itself, and there are never fewer than two rows (a lone member gets a twin).
+each has its batch laid out for itself, and there are never fewer than three rows (a lone member gets twins).
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from tuner.training.fused.updates import Crew, crews_of
 from tuner.training.randomness import seed_generators
 from tuner.training.series import TRACE_STEPS
 from tuner.training.sums import Sums
+
+LEAST_ROWS = 3
+"""One row alone gives other bits than more, as matrix products of one are computed otherwise; with some convolutions,
+such as the first of a ResNet, two do."""
 
 
 class Stopped(BaseException):
@@ -66,7 +70,7 @@ class Part:
     def build(self) -> None:
         """Lay the members' tensors out side by side, and make theirs views of that."""
         program, device = self.program, self.program.device
-        self.rows = rows = [*self.members, *[self.members[-1]] * (2 - len(self.members))]
+        self.rows = rows = [*self.members, *[self.members[-1]] * (LEAST_ROWS - len(self.members))]
         self.plans = [member.planned() for member in rows]
         self.weights = torch.stack([member.row for member in rows])
         self.gradients = torch.zeros_like(self.weights)

@@ -20,6 +20,7 @@ VECTOR = 64
 UNEVEN = frozenset(
     (
         "sigmoid", "sigmoid_backward", "gelu", "gelu_backward", "silu", "silu_backward", "elu", "elu_backward",
+        "celu", "selu",
         "softplus", "softplus_backward", "mish", "mish_backward", "pow", "cosh", "exp2", "huber_loss",
         "huber_loss_backward", "smooth_l1_loss", "smooth_l1_loss_backward", "hardswish_backward", "tanh_backward",
         "log_sigmoid_forward", "log_sigmoid_backward", "logaddexp", "logaddexp2", "atan2", "hypot", "atanh", "angle",
@@ -28,9 +29,20 @@ UNEVEN = frozenset(
 )  # fmt: skip
 """torch's functions (aten) that do so, or may; found by computing them on tensors of all lengths."""
 
+REDUCTIONS = frozenset(
+    ("sum", "mean", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm", "prod", "nansum")
+)
+"""Those that add along columns add the last few columns in another order, so members must not lie in the columns."""
+
+NORMS = frozenset(("native_batch_norm", "native_batch_norm_backward"))
+"""They do so too for batch x channels, but not where each channel lies by itself in memory."""
+
 
 class WholeVectors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While active, computes such functions on copies of whole vectors; `padded` counts how often that was needed."""
+    """While active, computes such functions on copies of whole vectors, and reductions with each member by itself.
+
+    `padded` counts how often that was needed. A convolution's output has the members beside the channels in memory.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -39,8 +51,14 @@ class WholeVectors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if _name(func) not in UNEVEN:
+        kwargs, name = kwargs or {}, _name(func)
+        if name in REDUCTIONS and not args[0].is_contiguous():
+            self.padded += 1
+            return func(args[0].contiguous(), *args[1:], **kwargs)
+        if name in NORMS and args[0].numel() == math.prod(args[0].shape[:2]):
+            self.padded += 1
+            return func(*map(_by_channel, args), **kwargs)
+        if name not in UNEVEN:
             return func(*args, **kwargs)
         tensors = [entry for entry in args if isinstance(entry, Tensor)]
         shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))  # type: ignore[no-untyped-call]
@@ -54,6 +72,12 @@ class WholeVectors(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _name(func: Any) -> str:
     return str(func._schema.name).removeprefix("aten::").rstrip("_")
+
+
+def _by_channel(value: Any) -> Any:
+    """A tensor of batch x channels x ..., laid out channel by channel; anything else as it is."""
+    is_batch = isinstance(value, Tensor) and value.dim() > 1
+    return value.transpose(0, 1).contiguous().transpose(0, 1) if is_batch else value
 
 
 def _reduces(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
