@@ -20,10 +20,10 @@ from tuner.optimizers.by_torch import why_not
 from tuner.probe import build_model
 from tuner.recipe import Recipe, loss_weights
 from tuner.tasks.base import Data, Task
-from tuner.training.batches import training_batches
+from tuner.training.batches import training_batches, validation_batches
 from tuner.training.fused.dropout import MemberDropout
 from tuner.training.fused.member import Member
-from tuner.training.fused.part import Part
+from tuner.training.fused.part import LEAST_ROWS, Part
 from tuner.training.fused.program import Program
 from tuner.training.precision import forward_in
 from tuner.training.randomness import seed_generators, undisturbed
@@ -81,24 +81,28 @@ def _prepare(program: Program, recipe: Recipe) -> tuple[float, float]:
     seed_generators(device, "weights", recipe.seed)
     model = build_model(task, recipe).to(device).train()
     _check_state(model)
+    if any(getattr(part, "padding_idx", None) is not None for part in model.modules()):
+        raise NotFusableError("its embedding has a padding_idx, which vmap overlooks")
     properties = {**recipe.data, "phase": ""}
     batch = next(training_batches(task, program.data.train, recipe, 0, device, lambda step: properties))
     before, versions = _attributes(model), {name: buffer._version for name, buffer in model.named_buffers()}
     dropout = MemberDropout(torch.zeros((), dtype=torch.int64, device=device))
     with forward_in(program.precision, device), _undrawn(), dropout:
-        losses = task.losses(task.forward(model, batch), batch, copied(device, task.state()))
+        output = task.forward(model, batch)
+        losses = task.losses(output, batch, copied(device, task.state()))
+        task.metrics(output, batch)
     terms = {name: losses[name].mean() for name in program.terms}
-    if _attributes(model) != before:
-        changed = ", ".join(
-            sorted({".".join(filter(None, key)) for key, _ in before.items() ^ _attributes(model).items()})
-        )
-        raise NotFusableError(f"its forward changes what is neither parameter nor buffer: {changed}")
     after = {name: buffer._version for name, buffer in model.named_buffers()}
     if after.keys() != versions.keys():
         raise NotFusableError(
             f"its forward makes or drops a buffer: {', '.join(sorted(after.keys() ^ versions.keys()))}"
         )
     program.changing = frozenset(name for name in after if after[name] != versions[name])
+    if _attributes(model) != before:
+        changed = ", ".join(
+            sorted({".".join(filter(None, key)) for key, _ in before.items() ^ _attributes(model).items()})
+        )
+        raise NotFusableError(f"its forward changes what is neither parameter nor buffer: {changed}")
     trained = {name: entry for name, entry in model.named_parameters() if entry.requires_grad}
     if any(entry._backward_hooks for entry in trained.values()):
         raise NotFusableError("its parameters have gradient hooks")
@@ -107,9 +111,21 @@ def _prepare(program: Program, recipe: Recipe) -> tuple[float, float]:
         reached = (key for key, gradient in zip(trained, found, strict=True) if gradient is not None)
         program.reached[name] = frozenset(reached)
     program.leave_out(trained.keys() - frozenset().union(*program.reached.values()))
+    _look_on(program, recipe, model)
     loss = torch.stack(list(terms.values())).sum()
     gradients = [entry for entry in _gradients(loss, list(trained.values())) if entry is not None]
     return float(loss.detach()), float(nn.utils.get_total_norm(gradients))
+
+
+@torch.no_grad()
+def _look_on(program: Program, recipe: Recipe, model: nn.Module) -> None:
+    """Validation and traces must not draw."""
+    task = program.task
+    batch = next(validation_batches(program.data.validation, recipe, program.device))
+    model.eval()
+    with _undrawn():
+        task.metrics(task.predict(model, batch.inputs), batch)
+        task.trace(model)
 
 
 def _gradients(loss: Tensor, leaves: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
@@ -130,7 +146,7 @@ def _attributes(model: nn.Module) -> dict[tuple[str, str], Any]:
     """What the model's parts keep in plain attributes."""
     plain = (bool, int, float, str, bytes, type(None))
     return {
-        (path, name): value if isinstance(value, plain) else id(value)
+        (path, name): value if isinstance(value, plain) else (id(value), len(value) if hasattr(value, "__len__") else 0)
         for path, part in model.named_modules()
         for name, value in vars(part).items()
         if name not in ("_parameters", "_buffers", "_modules", "training")
@@ -161,7 +177,10 @@ def _try(program: Program, recipe: Recipe, goal: Goal, expected: tuple[float, fl
     part = Part(members)
     part.build()
     part.zero_keys()
-    program.bytes_per_member = _bytes_held(lambda: part.take_steps(1)) // 2
+    if program.within:  # whose gradients take no notes
+        part.take_steps(1)
+    else:
+        program.bytes_per_member = _bytes_held(lambda: part.take_steps(1)) // LEAST_ROWS
     found = float(part.last_loss), float(part.sums.norm[0])  # type: ignore[index]
     for what, alone, fused in zip(("loss", "gradient's norm"), expected, found, strict=True):
         if not np.isclose(alone, fused, rtol=TOLERANCE[program.precision], atol=1e-6, equal_nan=True):

@@ -175,12 +175,16 @@ class Program:
             def one(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor) -> Any:
                 batch = Batch(*pair)
                 output = self._call(caller, {**parameters, **others}, self.task.predict, batch.inputs)
-                loss, about = self._outcome(output, batch, state, weights, used)
-                return loss, *about
+                return self._outcome(output, batch, state, weights, used)
 
             arithmetic = forward_in(self.precision, self.device)
             with matrices_in(self.precision, self.device), self._whole(batch, training=False), arithmetic:
-                return Outcome(*_vmapped(one, parameters, others, state, batch, weights))
+                arguments = (parameters, others, state, batch, weights)
+                if self.within:  # some layers are taken apart for a gradient only
+                    _, (loss, about) = _vmapped(torch.func.grad_and_value(one, has_aux=True), *arguments)
+                else:
+                    loss, about = _vmapped(one, *arguments)
+                return Outcome(loss, *about)
 
     @torch.no_grad()
     def trace(self, parameters: Tensors, others: Tensors) -> dict[str, Tensor]:

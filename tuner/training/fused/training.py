@@ -13,7 +13,7 @@ import torch
 
 from tuner.optimizers.by_torch import why_not
 from tuner.recipe import Recipe
-from tuner.tasks.base import Samples, Task
+from tuner.tasks.base import Data, Samples, Task, tensors_in
 from tuner.training.fused.examining import NotFusableError, changing_reach, examined
 from tuner.training.fused.member import Member
 from tuner.training.fused.part import Part, masks_of
@@ -50,6 +50,17 @@ def shape_key(recipe: Recipe, task: Task) -> str:
     return json.dumps(same, sort_keys=True, default=str)
 
 
+def same_data(one: Data, other: Data) -> bool:
+    """Whether two recipes train and validate on the same samples."""
+    pairs = ((one.train, other.train), (one.validation, other.validation))
+    return all(a is b or (isinstance(a, Samples) and isinstance(b, Samples) and _equal(a, b)) for a, b in pairs)
+
+
+def _equal(one: Samples, other: Samples) -> bool:
+    left, right = (tensors_in([samples.inputs, samples.targets]) for samples in (one, other))
+    return len(left) == len(right) and all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
 class FusedTraining:
     """Trains members: on the CPU as many parts at once as torch has threads, each of its own on one.
 
@@ -83,15 +94,20 @@ class FusedTraining:
         trainer, key = self.trainer, shape_key(recipe, self.trainer.task)
         if key in self._refused:
             return self._refused[key]
-        program = self._programs.get(key)
-        if program is None:
-            try:
-                data = trainer.data(recipe)
+        try:
+            data = trainer.data(recipe)
+            program = self._programs.get(key)
+            if program is not None and not same_data(program.data, data):  # a property that `data` reads too
+                key += json.dumps(recipe.data, sort_keys=True, default=str)
+                program = self._programs.get(key)
+            if program is None:
                 program = examined(trainer.task, data, recipe, trainer.goal, trainer.terms, trainer.device)
-            except Exception as error:  # data that cannot be had fails its trial alone
-                self._refused[key] = str(error)
-                return self._refused[key]
-            self._programs[key] = program
+                self._programs[key] = program
+        except NotFusableError as error:
+            self._refused[key] = str(error)
+            return self._refused[key]
+        except Exception as error:  # data that cannot be had fails its trial alone
+            return str(error)
         self._recent.append(program)
         return program
 
