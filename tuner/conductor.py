@@ -45,6 +45,9 @@ class Engine(Protocol):
     def how(self, recipe: Recipe) -> str:
         """How a recipe trains, recorded with its trial: `fused`, or alone and why."""
 
+    def shape_of(self, recipe: Recipe) -> str:
+        """Equal for recipes that can train fused with one another."""
+
     def start(self, recipe: Recipe, how: str, between_steps: Callable[[], None]) -> Body:
         """What trains a recipe; between its steps it calls the given function, which may raise."""
 
@@ -87,7 +90,8 @@ class Conductor:
         self.study, self.storage, self.space, self.emit = opened.study, opened.storage, space, emit
         self.interrupts, self.engine, self.start_objective = interrupts, engine, start_objective
         self.recorder = Recorder(opened, space, keep, emit)
-        self.asker = Asker(self.recorder, space, interrupts, self.seconds_used)
+        shape_of = None if engine is None else engine.shape_of
+        self.asker = Asker(self.recorder, space, interrupts, self.seconds_used, shape_of)
         self.checkpoints = Checkpoints(opened.files / "checkpoints", lambda text: emit(Note(text, "warning")))
         attrs = self.study.user_attrs
         self.seconds_before = float(attrs.get("seconds_used", 0.0))

@@ -82,7 +82,8 @@ class Recipe(Section):
     `learning_rate: null` means the optimizer's default (`LEARNING_RATES`); `scheduler: auto` is a cosine over the
     run, unless a timeline moves the learning rate, and null a constant rate; `gradient_clip` bounds the gradient's
     norm over all parameters; `loss: NAME` is short for `loss_weights: {NAME: 1}`, and with neither every loss term
-    weighs 1. `precision` is that of the model's arithmetic (see `training.precision`). `timeline` is a file, or what `tuner.timeline.parse_timeline` takes.
+    weighs 1. `precision` is that of the model's arithmetic (see `training.precision`). `timeline` is a file, or what
+    `tuner.timeline.parse_timeline` takes.
     """
 
     epochs: Count = 20

@@ -8,7 +8,7 @@ from tuner.recipe import Recipe
 from tuner.search_space.space import SearchSpace
 from tuner.signals import Interrupts
 from tuner.training.fused.member import Member
-from tuner.training.fused.training import Ended, FusedTraining
+from tuner.training.fused.training import Ended, FusedTraining, shape_key
 from tuner.training.plain import PlainRun
 from tuner.training.trainer import Trainer
 
@@ -35,6 +35,10 @@ class Local:
         with self.interrupts.at_once():
             reason = self.fused.why_not(recipe)
         return f"alone: {reason}" if reason else FUSED
+
+    def shape_of(self, recipe: Recipe) -> str:
+        """Equal for recipes that can train fused with one another."""
+        return shape_key(recipe, self.trainer.task)
 
     def start(self, recipe: Recipe, how: str, between_steps: Callable[[], None]) -> PlainRun | Member:
         """A run of `recipe` before its first step; `between_steps` is called while it trains, and may raise."""

@@ -12,18 +12,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import SearchSpaceError, did_you_mean, shorten
+from tuner.proposing.blocks import Blocks
 from tuner.proposing.draft import Draft
-from tuner.proposing.samplers import build_sampler
+from tuner.proposing.groups import Group, ShapeOf, group_with_room, paths_of_shape
+from tuner.proposing.samplers import NumberedQMCSampler, build_sampler, draws_alone, takes_values
 from tuner.recipe import Recipe, flatten, parse_recipe
 from tuner.search_space.space import SearchSpace
 from tuner.search_space.timelines import with_default_keys
 
 ASK_AGAIN = 20
 """How often a proposal equal to an earlier one is asked again."""
+
+ASK_GROUP_AGAIN = 5
+"""So many times of them a group's shape is kept; what is new may have another."""
 
 COUNTABLE_COMBINATIONS = 10_000
 """Spaces with more combinations than this are not counted to see whether they are exhausted."""
@@ -47,15 +53,31 @@ class Proposal:
 
 
 class Proposer:
-    """Proposes recipes of a space for the trials of a study."""
+    """Proposes recipes of a space for the trials of a study.
 
-    def __init__(self, study: optuna.Study, storage: BaseStorage, space: SearchSpace) -> None:
+    With `shape_of`, which gives equal words for recipes that can train as one batched model, it proposes recipes of one
+    shape together: `group_size` at most, where the sampler learns from results.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        storage: BaseStorage,
+        space: SearchSpace,
+        shape_of: ShapeOf | None = None,
+        group_size: int = 1,
+    ) -> None:
         self.study, self.storage, self.space = study, storage, space
+        self.shape_of, self.group_size = shape_of, group_size
+        trials = study.get_trials(deepcopy=False)
+        self._blocks = Blocks(trials) if shape_of and draws_alone(space.sampler) else None
+        grouped = group_size > 1 and takes_values(space.sampler, space.sampler_kwargs)
+        self._paths_of_shape = paths_of_shape(space, shape_of) if shape_of and grouped else []
         self._numbers: dict[str, int] = {}
         self._all_cells: set[str] | None = None
         self._cells: Iterator[dict[str, Any]] | None = None
         constraints = [None, *(constraint.text for constraint in space.constraints)]
-        for trial in study.get_trials(deepcopy=False):
+        for trial in trials:
             if trial.user_attrs.get("infeasible") not in constraints:
                 continue  # by a constraint that was loosened since
             if "recipe" in trial.user_attrs and "duplicate_of" not in trial.user_attrs:
@@ -72,9 +94,10 @@ class Proposer:
     def _key_of(self, values: Mapping[str, Any]) -> str:
         return _key(self.space.recipe_for(values)[0].model_dump())
 
-    def ask(self) -> Proposal | None:
+    def ask(self, wanted: int | None = None) -> Proposal | None:
         """A proposal for a new trial, or None where there is nothing left to propose (a grid at its end).
 
+        `wanted` is how many trials the budget asks for, this one among them; None is no bound.
         It is written in several steps, so a transaction belongs around it.
         """
         if self.space.sampler == "grid" and not self._queue():
@@ -82,7 +105,7 @@ class Proposer:
             return None if values is None else self._written(self._new_trial(), values)
         trial = self._new_trial()
         try:
-            return self._written(trial, *self._sample(trial))
+            return self._written(trial, *self._sample(trial, wanted))
         except ValueError as error:
             if not _is_queued(trial):
                 raise
@@ -115,17 +138,49 @@ class Proposer:
         self.study.sampler = build_sampler("random", {})
         return self.storage.get_trial(self.study.ask()._trial_id)
 
-    def _sample(self, trial: FrozenTrial) -> tuple[dict[str, Any], Draft]:
-        """Ask the sampler until its values make a new recipe, `ASK_AGAIN` times more at most."""
+    def _sample(self, trial: FrozenTrial, wanted: int | None) -> tuple[dict[str, Any], Draft, dict[str, Any]]:
+        """Ask the sampler until its values make a new recipe, `ASK_AGAIN` times more at most.
+
+        Gives the values, the draft that holds them, and what is to be recorded of how they were chosen.
+        """
+        if _is_queued(trial):
+            return *self._draw(trial, trial.number), {}
+        draw, group, notes = trial.number, None, {}
+        if self._blocks is not None:
+            notes["draw"] = self._blocks.deal(trial.number, wanted, lambda draw: self._shape_of_draw(trial, draw))
+            draw = notes["draw"]["number"]
+        if self._paths_of_shape:
+            trials = self.study.get_trials(deepcopy=False)
+            group = group_with_room(trials, self._paths_of_shape, self.group_size)
         for attempt in range(1 + ASK_AGAIN):
-            self.study.sampler = build_sampler(
-                self.space.sampler, self.space.sampler_kwargs, self.space.study_seed, trial.number, attempt
-            )
-            draft = Draft(self.study, trial._trial_id)
-            values = self.space.suggest(draft)
-            if self._key_of(values) not in self._numbers or _is_queued(trial):
+            group = group if attempt <= ASK_GROUP_AGAIN else None
+            values, draft = self._draw(trial, draw, attempt, group)
+            if self._key_of(values) not in self._numbers:
                 break
-        return values, draft
+        return values, draft, notes | ({} if group is None else {"shape_of": group.opener})
+
+    def _draw(
+        self, trial: FrozenTrial, draw: int, attempt: int = 0, group: Group | None = None
+    ) -> tuple[dict[str, Any], Draft]:
+        """What the sampler gives for a trial whose number is, or is taken to be, `draw`; it joins a group."""
+        space, fixed = self.space, encoded(self.space, group.values) if group else None
+        sampler = build_sampler(space.sampler, space.sampler_kwargs, space.study_seed, draw, attempt, fixed)
+        if isinstance(sampler, NumberedQMCSampler):
+            sampler.over = self._distributions(trial)
+        self.study.sampler = sampler
+        draft = Draft(self.study, trial._trial_id)
+        return space.suggest(draft), draft
+
+    def _distributions(self, trial: FrozenTrial) -> Mapping[str, BaseDistribution]:
+        """Of the parameters that the default recipe has."""
+        self.study.sampler = build_sampler("random", {})
+        draft = Draft(self.study, trial._trial_id, told=encoded(self.space, self.space.default_values()[0]))
+        self.space.suggest(draft)
+        return draft.distributions
+
+    def _shape_of_draw(self, trial: FrozenTrial, draw: int) -> str:
+        assert self.shape_of is not None
+        return self.shape_of(self.space.recipe_for(self._draw(trial, draw)[0])[0])
 
     def _next_cell(self) -> dict[str, Any] | None:
         """The first cell of the grid that no trial has."""
@@ -136,7 +191,13 @@ class Proposer:
                 return values
         return None
 
-    def _written(self, trial: FrozenTrial, values: Mapping[str, Any], sampled: Draft | None = None) -> Proposal:
+    def _written(
+        self,
+        trial: FrozenTrial,
+        values: Mapping[str, Any],
+        sampled: Draft | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Proposal:
         """Write the proposal."""
         recipe, violated = self.space.recipe_for(values)
         key = _key(recipe.model_dump())
@@ -144,7 +205,8 @@ class Proposer:
         write, trial_id = self.storage.set_trial_user_attr, trial._trial_id
         if sampled is not None:
             sampled.keep_attributes()
-        write(trial_id, "values", dict(values))
+        for name, note in {"values": dict(values), **(notes or {})}.items():
+            write(trial_id, name, note)
         self.study.sampler = build_sampler("random", {})
         draft = Draft(self.study, trial_id, told=encoded(self.space, values))
         self.space.suggest(draft)

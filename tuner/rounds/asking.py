@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.proposing.groups import ShapeOf
 from tuner.proposing.proposal import COUNTABLE_COMBINATIONS, Proposal, Proposer
 from tuner.proposing.samplers import build_sampler
 from tuner.rounds.flight import Flight, Unstarted
 from tuner.rounds.recording import Recorder
 from tuner.rounds.score import counts
+from tuner.rounds.width import GROUP_SIZE, has_room
 from tuner.search_space.space import SearchSpace
 from tuner.signals import Interrupts
 
@@ -39,43 +41,59 @@ class Asked:
 
 
 class Asker:
-    """Asks for trials of one study. What it remembers follows from the study's records, and `reread` takes it there."""
+    """Asks for trials of one study. What it remembers follows from the study's records, and `reread` takes it there.
+
+    `shape_of` gives equal words for recipes that can train as one batched model: those are asked for together.
+    """
 
     def __init__(
-        self, recorder: Recorder, space: SearchSpace, interrupts: Interrupts, seconds_used: Callable[[], float]
+        self,
+        recorder: Recorder,
+        space: SearchSpace,
+        interrupts: Interrupts,
+        seconds_used: Callable[[], float],
+        shape_of: ShapeOf | None = None,
     ) -> None:
         self.recorder, self.space, self.interrupts, self.seconds_used = recorder, space, interrupts, seconds_used
         self.study, self.storage = recorder.study, recorder.storage
+        self.shape_of = None if space.parallel < 2 or space.fuse == "off" else shape_of
         self.size = None if space.function is not None else space.size(COUNTABLE_COMBINATIONS)
         self.reread()
 
     def reread(self) -> None:
         """Begin again from the study's records."""
-        self.proposer = Proposer(self.study, self.storage, self.space)
+        self.proposer = Proposer(self.study, self.storage, self.space, self.shape_of, GROUP_SIZE)
         self.infeasible_in_a_row = at_the_end(self.study, "infeasible")
         self.duplicates_in_a_row = at_the_end(self.study, "duplicate_of")
         self.stop_told = int(self.study.user_attrs.get("stop_told", 0))
 
     def fill(self, in_flight: int) -> Asked:
-        """Ask until `parallel` trials are in flight; to be called within a transaction."""
+        """Ask until as many trials as there should be are in flight; to be called within a transaction."""
         asked = Asked()
-        while in_flight + len(asked.proposals) + len(asked.trials) < self.space.parallel:
+        flying = in_flight
+        while has_room(self.space, flying, self.recorder.score.counted):
             self.interrupts.check()
-            flying = in_flight + len(asked.proposals)
             asked.stop = self._stop(flying)
             asked.reason = self._finished(flying)
             if asked.stop or asked.reason:
                 break
             if self.space.function is not None:
                 asked.trials.append(self.study.ask())
+                flying += 1
                 continue
             with self.interrupts.at_once():  # some samplers take long, and nothing is written before the end
-                proposal = self.proposer.ask()
+                proposal = self.proposer.ask(self._wanted(flying))
             if proposal is None:
                 asked.reason = self._all_tried()
                 break
             self._sort(proposal, asked)
+            flying = in_flight + len(asked.proposals)
         return asked
+
+    def _wanted(self, in_flight: int) -> int | None:
+        """How many trials the budget still asks for; None is no bound."""
+        trials = self.space.budget.trials
+        return None if trials is None else trials - self.recorder.score.counted - in_flight
 
     def _stop(self, in_flight: int) -> str:
         """Why the study cannot go on; said once, and again only when another trial has been asked for in vain."""

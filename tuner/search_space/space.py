@@ -16,7 +16,7 @@ from tuner.search_space.expression import Expression
 from tuner.search_space.parameter import IntRange, Parameter, Suggests
 from tuner.search_space.timelines import written_out
 
-SHAPES = re.compile(r"(batch_size$|model\.|data\.)")
+SHAPES = re.compile(r"(batch_size|precision)$|(model|data)\.")
 """Paths that change the shapes or the code of a model or its batches (of `data`, a task's properties do not)."""
 
 WHERE_A_RUN_ENDS = ("epochs", "early_stopping")

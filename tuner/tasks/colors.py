@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -187,8 +187,9 @@ class ColorAutoencoder(nn.Module):
 
     def forward(self, colors: Tensor) -> ColorOutput:
         """The output for colours (batch x 3) in [0, 1]."""
-        code = self.encoder(colors)
-        return ColorOutput(self.decoder(code), code, self.encoder(self.primaries))
+        codes = self.encoder(torch.cat([colors, self.primaries]))
+        code, named = codes.split([len(colors), len(self.primaries)])
+        return ColorOutput(self.decoder(code), code, named)
 
 
 def separation(points: Tensor, colors: Tensor) -> Tensor:
@@ -197,9 +198,66 @@ def separation(points: Tensor, colors: Tensor) -> Tensor:
     `points` is batch x 2, `colors` batch x 3, eps `SEPARATION_EPS`. Samples of one colour are one point: they add
     nothing to one another, and a sample without another colour has 0.
     """
-    squared = (points.unsqueeze(-2) - points.unsqueeze(-3)).square().sum(dim=-1)
-    other = (colors.unsqueeze(-2) != colors.unsqueeze(-3)).any(dim=-1).to(squared.dtype)
-    return (other / (squared + SEPARATION_EPS)).sum(dim=-1) / other.sum(dim=-1).clamp(min=1)
+    mean, _, _ = _Separation.apply(points, colors)  # type: ignore[no-untyped-call]
+    return cast(Tensor, mean)
+
+
+class _Separation(torch.autograd.Function):
+    """`separation` with its gradient written out, which passes far less often over the batch x batch pairs.
+
+    With c_i what sample i's mean counts and u_ij = 1 / (d_ij^2 + eps)^2, the gradient at point k is
+    2 sum_j (c_k + c_j) u_kj (p_j - p_k). Any dimensions may come before the batch.
+    """
+
+    @staticmethod
+    def forward(points: Tensor, colors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The means (batch,), u (batch x batch, 0 between samples of one colour), and each sample's others (batch,)."""
+        other = _squared_distances(colors).ne_(0)
+        others = other.sum(dim=-1).clamp_(min=1)
+        near = other.div_(_squared_distances(points).add_(SEPARATION_EPS))
+        return near.sum(dim=-1) / others, near.square_(), others
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Keep what the gradient needs."""
+        _, squared, others = output
+        ctx.save_for_backward(inputs[0], squared, others)
+        ctx.mark_non_differentiable(squared, others)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+        """The gradient at the points (batch x 2), by one product with u for all sums over j."""
+        points, squared, others = ctx.saved_tensors
+        share = (gradient / others).unsqueeze(-2)
+        place = points.mT
+        known = torch.cat([place, torch.ones_like(share)], dim=-2)
+        alike, weighted = (torch.cat([known, share * known], dim=-2) @ squared).split(3, dim=-2)
+        sums = share * alike + weighted
+        return 2 * (sums[..., :2, :] - sums[..., 2:, :] * place).mT, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Any, tuple[int, int, int]]:
+        """vmap's dimension put in front of the others."""
+        stacked = (
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(tensors, in_dims, strict=True)
+        )
+        return _Separation.apply(*stacked), (0, 0, 0)  # type: ignore[no-untyped-call]
+
+
+def _squared_distances(vectors: Tensor) -> Tensor:
+    """Between every two vectors: batch x batch of batch x coordinates; 0 between equal ones.
+
+    Each coordinate lies together and few memory is touched: on a CPU this is several times as fast as it reads.
+    """
+    first, *others = vectors.mT.contiguous().unbind(dim=-2)
+    total = first.unsqueeze(-1) - first.unsqueeze(-2)
+    total.square_()
+    difference = torch.empty_like(total)
+    for axis in others:
+        torch.sub(axis.unsqueeze(-1), axis.unsqueeze(-2), out=difference)
+        total.addcmul_(difference, difference)
+    return total
 
 
 def vividness(colors: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -146,6 +146,8 @@ class RecurrentConvNet(nn.Module):
     `recurrence` is a 3 x 3 convolution over all channels (`full`), one per channel (`depthwise`), or `none`.
     """
 
+    remaining: Tensor
+
     def __init__(self, channels: int, timesteps: int, tau: float, recurrence: str, dropout: float) -> None:
         super().__init__()
         if channels < 1 or timesteps < 1:
@@ -165,14 +167,25 @@ class RecurrentConvNet(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
         self.readout = nn.Linear(channels * 16, 10)
+        remaining = torch.full((), 1 - 1 / tau)
+        if self.recurrence is not None:
+            remaining = remaining * nn.init.dirac_(torch.empty_like(self.recurrence.weight), groups)
+        self.register_buffer("remaining", remaining, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch x 10) of images (batch x 1 x 8 x 8)."""
-        feedforward = self.input(images)
-        rate = torch.zeros_like(feedforward)
-        for _ in range(self.timesteps):
-            drive = feedforward if self.recurrence is None else feedforward + self.recurrence(rate)
-            rate = F.relu(rate + (drive - rate) / self.tau)
+        drive = self.input(images) / self.tau
+        rate = F.relu(drive)  # after the first step, from h = 0
+        step = self._step()
+        for _ in range(self.timesteps - 1):
+            rate = F.relu(drive + step(rate))
         pooled: Tensor = F.avg_pool2d(rate, 2).flatten(1)
         logits: Tensor = self.readout(self.dropout(pooled))
         return logits
+
+    def _step(self) -> Callable[[Tensor], Tensor]:
+        """The linear part of a step, (1 - dt/tau) h + dt/tau recurrence(h), as one convolution of h."""
+        if self.recurrence is None:
+            return lambda rate: self.remaining * rate
+        kernel, groups = self.remaining + self.recurrence.weight / self.tau, self.recurrence.groups
+        return lambda rate: F.conv2d(rate, kernel, padding=1, groups=groups)

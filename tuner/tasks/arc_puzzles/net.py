@@ -59,9 +59,10 @@ class PuzzleTransformer(nn.Module):
         known = torch.cat(
             [shown.repeat_interleave(size * size, dim=1), torch.ones_like(cells, dtype=torch.bool)], dim=1
         )
+        mask = known.to(memory.dtype).log()  # 0 or minus infinity: a CPU adds far faster than it fills by a mask
         answer = self.query(size) + self.color_query(cells) + _mean_of_shown(pairs, shown)
         for layer in self.decoder:
-            answer = layer(answer, memory, known)
+            answer = layer(answer, memory, mask)
         logits: Tensor = self.readout(self.last_norm(answer))
         return logits.reshape(-1, size, size, CLASSES)
 
@@ -101,13 +102,13 @@ class Attention(nn.Module):
         self.heads = heads
         self.to_query, self.to_key, self.to_value, self.out = (nn.Linear(d_model, d_model) for _ in range(4))
 
-    def forward(self, queries: Tensor, memory: Tensor, known: Tensor | None = None) -> Tensor:
-        """batch x queries x d_model; `known` (batch x tokens, bool) says which of `memory` may be attended to."""
+    def forward(self, queries: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+        """batch x queries x d_model; `mask` (batch x tokens) is added to the scores of `memory`: 0, or -inf to bar."""
         q, k, v = map(self._split, (self.to_query(queries), self.to_key(memory), self.to_value(memory)))
         # Written out, for torch's fused attention cannot be vmapped on the CPU.
         scores = (q / math.sqrt(q.shape[-1])) @ k.mT
-        if known is not None:
-            scores = scores.masked_fill(~known[:, None, None, :], -math.inf)
+        if mask is not None:
+            scores = scores + mask[:, None, None, :]
         mixed = scores.softmax(dim=-1) @ v
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
@@ -150,10 +151,10 @@ class DecoderLayer(nn.Module):
         self.among, self.across = Attention(d_model, heads), Attention(d_model, heads)
         self.feed_forward, self.dropout = FeedForward(d_model, d_ff, dropout), nn.Dropout(dropout)
 
-    def forward(self, answer: Tensor, memory: Tensor, known: Tensor) -> Tensor:
-        """batch x queries x d_model, in and out; `memory` is batch x tokens x d_model, `known` batch x tokens."""
+    def forward(self, answer: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """batch x queries x d_model, in and out; `memory` is batch x tokens x d_model, `mask` batch x tokens."""
         seen = self.norms[0](answer)
         answer = answer + self.dropout(self.among(seen, seen))
-        answer = answer + self.dropout(self.across(self.norms[1](answer), memory, known))
+        answer = answer + self.dropout(self.across(self.norms[1](answer), memory, mask))
         added: Tensor = self.dropout(self.feed_forward(self.norms[2](answer)))
         return answer + added

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from threading import Thread
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -127,12 +128,12 @@ class FusedTraining:
         waiting = self._cut(members, found)
         running: dict[Future[None], Part] = {}
         count = torch.get_num_threads()
-        with undisturbed(self.device), ThreadPoolExecutor(self.threads) as pool:
+        with undisturbed(self.device):
             try:
                 while waiting or running:
                     while waiting and len(running) < self.threads:
                         part = waiting.popleft()
-                        running[pool.submit(_trained, part, self.device)] = part
+                        running[_submitted(part, self.device)] = part
                     done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     check_stop()
                     for future in done:
@@ -186,7 +187,22 @@ class FusedTraining:
         return []
 
 
-def _trained(part: Part, device: torch.device) -> None:
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    part.train()
+def _submitted(part: Part, device: torch.device) -> Future[None]:
+    """Train a part on a thread of its own.
+
+    Not of a pool: the worker processes of a DataLoader, which are forked there, could not end (they would wait for it).
+    """
+    future: Future[None] = Future()
+
+    def train() -> None:
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        try:
+            part.train()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    Thread(target=train, name="part").start()
+    return future
