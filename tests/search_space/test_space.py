@@ -262,6 +262,51 @@ def test_grid_order_has_the_last_parameter_fastest():
     assert [tuple(values.values()) for values in space.combinations()] == [(2, "x"), (2, "y"), (1, "x"), (1, "y")]
 
 
+def test_a_grid_nests_shapes_outermost_and_where_a_run_ends_innermost():
+    search = """
+    epochs: {choices: [5, 9]}
+    learning_rate: {choices: [0.1, 0.2]}
+    early_stopping.patience: {choices: [2, 3]}
+    batch_size: {choices: [16, 32]}
+    optimizer: {choices: [Adam, SGD]}
+    model.depth: {choices: [1, 2]}
+    """
+    recipe = {"early_stopping": {"monitor": "val_loss", "patience": 3}}
+    cells = list(space_of(search, sampler="grid", recipe=recipe).combinations())
+    shapes = [(cell["batch_size"], cell["model.depth"]) for cell in cells]
+    assert list(dict.fromkeys(shapes)) == [found for found, _ in itertools.groupby(shapes)]
+    trainings = [(*shape, cell["learning_rate"], cell["optimizer"]) for shape, cell in zip(shapes, cells, strict=True)]
+    assert [len(list(found)) for _, found in itertools.groupby(trainings)] == [4] * 16
+    assert trainings[:8:4] == [(16, 1, 0.1, "Adam"), (16, 1, 0.1, "SGD")]
+    assert [(cell["epochs"], cell["early_stopping.patience"]) for cell in cells[:4]] == [(5, 2), (5, 3), (9, 2), (9, 3)]
+
+
+def test_a_grid_keeps_conditions_whatever_they_rest_on():
+    """A shape that is searched for one optimizer only, and a rate for one length only: parents come first."""
+    search = """
+    learning_rate: {choices: [0.1, 0.2], when: {epochs: 5}}
+    epochs: {choices: [5, 9]}
+    optimizer: {choices: [Adam, SGD]}
+    model.depth: {choices: [1, 2], when: {optimizer: SGD}}
+    """
+    space = space_of(search, sampler="grid")
+    assert [parameter.path for parameter in space.in_grid_order()][:2] == ["optimizer", "model.depth"]
+    cells = list(space.combinations())
+    assert len(cells) == space.size() == 3 * 3
+    assert all(("learning_rate" in cell) == (cell["epochs"] == 5) for cell in cells)
+    assert all(("model.depth" in cell) == (cell["optimizer"] == "SGD") for cell in cells)
+
+
+def test_what_a_shape_is_derived_from_is_a_source_of_it():
+    space = space_of(
+        "{model.heads: {choices: [1, 2]}, seed: {choices: [1, 2]}, dropout_seed: {choices: [1, 2]}}",
+        derived={"model.width": "model.heads * seed", "model.depth": "model.width + 1"},
+        recipe={"model": {"width": 1, "depth": 1}},
+    )
+    assert space.sources_of(space.shape_paths()) == {"model.heads", "seed"}
+    assert space.sources_of({"model.depth"}) == {"model.heads", "seed"}
+
+
 def test_the_size_of_a_continuous_space_is_unknown_and_a_grid_of_it_is_refused():
     search = "{model.a: {choices: [1, 2]}, learning_rate: {low: 0.1, high: 1.0}}"
     assert space_of(search).size() is None
