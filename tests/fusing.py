@@ -25,17 +25,20 @@ from tuner.training.trainer import Trainer, train
 CPU = torch.device("cpu")
 
 SMALL: dict[str, dict[str, Any]] = {
-    "digits": {"batch_size": 32, "model": {"channels": 8, "timesteps": 2, "dropout": 0.25}},
-    "denoise": {"batch_size": 8, "model": {"channels": 4}, "data": {"sources": 6, "clip_length": 128}},
-    "arc": {"batch_size": 16, "model": {"head_dim": 8, "d_ff": 32, "dropout": 0.1}, "data": {"puzzles": 32}},
+    "digits": {"batch_size": 16, "model": {"channels": 8, "timesteps": 2, "dropout": 0.25}},
+    "denoise": {"batch_size": 4, "model": {"channels": 4}, "data": {"sources": 6, "clip_length": 64}},
+    "arc": {
+        "batch_size": 8,
+        "model": {"head_dim": 8, "decoder_layers": 1, "d_ff": 32, "dropout": 0.1},
+        "data": {"puzzles": 16, "pairs": 1},
+    },
     "picture": {"batch_size": 256, "model": {"hidden": 32, "frequencies": 2}, "data": {"size": 40}},
     "colors": {"batch_size": 64, "model": {"hidden": 16}, "data": {"data_fraction": 0.7}},
 }
 """Options of the bundled tasks that train in no time."""
 
-SAMPLES = {"digits": 64, "denoise": 16, "arc": 32, "picture": 512, "colors": 128}
+SAMPLES = {"digits": 32, "denoise": 8, "arc": 16, "picture": 512, "colors": 128}
 """How many samples they are cut to, for the same reason: two batches. They validate on half as many."""
-
 
 CUT: dict[str, Data] = {}
 """What they are cut to, by task and options."""

@@ -17,7 +17,16 @@ from torch.func import functional_call, stack_module_state, vmap
 from tuner.errors import UsageError
 from tuner.search_space.file import bundled_folder
 from tuner.tasks import Batch, Samples
-from tuner.tasks.colors import NAMED, PROBES, SEPARATION_EPS, ColorOutput, Colors, sampling_weights, vividness
+from tuner.tasks.colors import (
+    NAMED,
+    PROBES,
+    SEPARATION_EPS,
+    ColorOutput,
+    Colors,
+    sampling_weights,
+    separation,
+    vividness,
+)
 from tuner.timeline import Timeline, read_csv
 
 SIX = [(1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1)]
@@ -149,6 +158,34 @@ def test_gradients_are_finite_where_codes_coincide_and_vanish() -> None:
     terms = Colors().losses(ColorOutput(colors, code, code.repeat(2, 1)), Batch(colors), Colors().state())
     torch.stack([term.mean() for term in terms.values()]).sum().backward()
     assert torch.isfinite(code.grad).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    count=st.integers(1, 8), kinds=st.integers(1, 5), size=st.sampled_from([1e-2, 1.0, 5.0]), seed=st.integers(0, 99)
+)
+def test_separation_has_the_gradient_of_its_values(count: int, kinds: int, size: float, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    colors = torch.rand(kinds, 3, generator=random)[torch.randint(kinds, (count,), generator=random)]
+    points = size * torch.randn(count, 2, generator=random, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda points: separation(points, colors), points.requires_grad_())
+
+
+@pytest.mark.parametrize("in_dims", [(0, 0), (1, 1), (0, None), (None, 0)])
+def test_gradients_of_stacked_separations_are_those_of_each_alone(in_dims: tuple[int | None, int | None]) -> None:
+    points, colors = torch.randn(3, 7, 2, dtype=torch.float64), torch.rand(3, 7, 3).round()
+    given = [
+        tensor[0] if dim is None else tensor.movedim(0, dim).contiguous()
+        for tensor, dim in zip((points, colors), in_dims, strict=True)
+    ]
+    given[0].requires_grad_()
+    weights = torch.rand(3, 7, dtype=torch.float64)
+    (found,) = torch.autograd.grad((vmap(separation, in_dims)(*given) * weights).sum(), given[0])
+    alone = [tensor[:1].expand_as(tensor) if dim is None else tensor for tensor, dim in zip((points, colors), in_dims)]
+    own = [tensor.clone().requires_grad_() for tensor in alone[0]]
+    sums = [(separation(*pair) * weight).sum() for *pair, weight in zip(own, alone[1], weights, strict=True)]
+    expected = torch.stack(torch.autograd.grad(sum(sums), own))
+    torch.testing.assert_close(found, expected.sum(0) if in_dims[0] is None else expected.movedim(0, in_dims[0]))
 
 
 def test_terms_of_stacked_models_are_those_of_each_alone() -> None:

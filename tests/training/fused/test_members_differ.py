@@ -106,11 +106,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 
-GOALS = {
-    "best": Goal("val_mse"),
-    "last": Goal("val_mse", value="last"),
-    "most": Goal("val_close", maximize=True),
-}
+GOALS = {"best": Goal("val_close", maximize=True), "last": Goal("val_mse", value="last")}
 
 
 def recipes() -> dict[str, Recipe]:
