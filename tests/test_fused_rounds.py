@@ -45,7 +45,7 @@ def events(own_folder: Path) -> list[Event]:
 @pytest.fixture
 def run(events: list[Event]) -> Callable[..., Any]:
     def go(folder: str = "studies", mode: str = "pruned", target: str = "tiny.py", **overrides: Any) -> Any:
-        overrides = {"parallel": 4, "fuse": "auto", **overrides}
+        overrides = {"parallel": 4, "trials": 7, "fuse": "auto", **overrides}
         return search(SearchRequest(target, mode, Path(folder), device="cpu", overrides=overrides), events.append)
 
     return go
@@ -169,8 +169,8 @@ def test_one_by_one_they_are_the_same_within_rounding(run) -> None:
     for one, other in zip(table("whole"), table("studies"), strict=True):
         assert one[:3] == other[:3]
         assert one[3] == pytest.approx(other[3], rel=1e-4)
-    assert trained("studies") == ["alone: fuse is off"] * 12
-    assert trained("whole") == ["fused"] * 12
+    assert trained("studies") == ["alone: fuse is off"] * 7
+    assert trained("whole") == ["fused"] * 7
 
 
 def test_shapes_that_mix_and_repeat(run) -> None:
@@ -275,7 +275,7 @@ def test_a_failure_that_stays_ends_its_trials_and_no_other(run, failing, error, 
             assert list(trial.intermediate_values) == [1, 2]
         else:
             assert (trial.number, trial.state, trial.params, trial.values, trial.intermediate_values) == whole
-    assert [trial.state for trial in trials("studies")].count(TrialState.FAIL) == 6
+    assert [trial.state for trial in trials("studies")].count(TrialState.FAIL) == 3
 
 
 def test_memory_for_two_at_a_time_is_enough(run, events, monkeypatch) -> None:

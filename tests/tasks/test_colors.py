@@ -181,7 +181,10 @@ def test_gradients_of_stacked_separations_are_those_of_each_alone(in_dims: tuple
     given[0].requires_grad_()
     weights = torch.rand(3, 7, dtype=torch.float64)
     (found,) = torch.autograd.grad((vmap(separation, in_dims)(*given) * weights).sum(), given[0])
-    alone = [tensor[:1].expand_as(tensor) if dim is None else tensor for tensor, dim in zip((points, colors), in_dims)]
+    alone = [
+        tensor[:1].expand_as(tensor) if dim is None else tensor
+        for tensor, dim in zip((points, colors), in_dims, strict=True)
+    ]
     own = [tensor.clone().requires_grad_() for tensor in alone[0]]
     sums = [(separation(*pair) * weight).sum() for *pair, weight in zip(own, alone[1], weights, strict=True)]
     expected = torch.stack(torch.autograd.grad(sum(sums), own))
