@@ -136,7 +136,7 @@ def test_killed_between_steps_with_a_checkpoint_at_each(run, steps, monkeypatch)
     expected, once = table("whole"), dict(steps)
     steps.clear()
     monkeypatch.setattr(conductor, "CHECKPOINT_SECONDS", 0.0)
-    assert run_to_the_end(run, monkeypatch, every=19) > 3
+    assert run_to_the_end(run, monkeypatch, every=13) > 3
     assert table("studies") == expected
     assert dict(steps) == once
     assert not Path("studies/tiny-pruned/checkpoints").exists()
@@ -156,9 +156,9 @@ def test_killed_within_rounds_a_round_is_trained_no_more_than_twice(run, steps, 
 
 @pytest.mark.parametrize(("fuse", "threads"), [(2, 1), (3, 2), (64, 1)])
 def test_pruning_and_how_trials_are_cut_into_models(run, fuse: int, threads: int) -> None:
-    run("whole")
+    run("whole", trials=16)
     torch.set_num_threads(threads)
-    run(fuse=fuse)
+    run(fuse=fuse, trials=16)
     assert table("studies") == table("whole")
     assert TrialState.PRUNED in {row[1] for row in table("whole")}
 
@@ -200,7 +200,7 @@ def test_faults_end_trials_in_states_that_tell_the_truth(run) -> None:
 def test_trials_that_differ_in_length_share_a_training_however_late_they_join(run, parallel: int) -> None:
     """Each cell has the value that it has where it never met another of its kind."""
     Path("grid.yaml").write_text(HEAD.format(task="tiny.py", epochs=4) + GRID)
-    run(target="grid.yaml", mode="quick", parallel=parallel)
+    run(target="grid.yaml", mode="quick", parallel=parallel, trials=12)
     found = trials("studies", "tiny-quick")
     assert len(found) == 12
     for trial in found:
@@ -211,7 +211,7 @@ def test_trials_that_differ_in_length_share_a_training_however_late_they_join(ru
             for epoch, value in trial.intermediate_values.items():
                 alike.setdefault((trial.params["learning_rate"], epoch), set()).add(value)
     assert {len(values) for values in alike.values()} == {1}
-    run("whole", target="grid.yaml", mode="quick", parallel=12)
+    run("whole", target="grid.yaml", mode="quick", parallel=12, trials=12)
     assert [[sorted(row[2].items()), row[3]] for row in table("whole", "tiny-quick")] == [
         [sorted(row[2].items()), row[3]] for row in table("studies", "tiny-quick")
     ]

@@ -16,7 +16,7 @@ import optuna
 import pytest
 
 COMMAND = [sys.executable, "-c", "from tuner.cli.main import main; main()", "run", "tiny.py", "--mode", "pruned"]
-OPTIONS = ["--trials", "20", "--set", "model.hidden=64"]
+OPTIONS = ["--trials", "40", "--parallel", "4", "--set", "model.hidden=64"]
 
 
 def start(studies: str) -> subprocess.Popen[str]:
@@ -53,11 +53,11 @@ def test_kill_9_halfway_on_the_command_line(own_folder: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     before = finished("killed")
-    assert before < 20
+    assert before < 40
     again = start("killed")
     out, err = again.communicate()
     assert again.returncode == 0, err
-    assert f"resumed at trial {before} of 20" in out
+    assert f"resumed at trial {before} of 40" in out
     whole = start("whole")
     out, err = whole.communicate()
     assert whole.returncode == 0, err

@@ -212,7 +212,7 @@ class _Separation(torch.autograd.Function):
     @staticmethod
     def forward(points: Tensor, colors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The means (batch,), u (batch x batch, 0 between samples of one colour), and each sample's others (batch,)."""
-        other = _squared_distances(colors).ne_(0)
+        other = _squared_distances(colors.to(points.dtype)).ne_(0)
         others = other.sum(dim=-1).clamp_(min=1)
         near = other.div_(_squared_distances(points).add_(SEPARATION_EPS))
         return near.sum(dim=-1) / others, near.square_(), others

@@ -137,7 +137,7 @@ def test_the_longest_may_leave_and_another_leads() -> None:
     group = Group(Lively(), recipes[0])
     members = group.start(*recipes)
     group.train(members, epochs=2)
-    assert_as_alone(group.train(members[1:]))
+    assert_as_alone(group, group.train(members[1:]))
 
 
 def test_after_an_interruption_within_an_epoch_they_meet_again(tmp_path: Path, trained_rows: list[int]) -> None:
@@ -183,7 +183,7 @@ def test_a_state_is_not_taken_while_its_owner_is_brought_up_to_date(monkeypatch:
     (fresh,) = group.start(recipes[1])
     fresh.load_state_dict(states[0])
     assert fresh.epochs_done == 1
-    assert_as_alone(group.train([fresh]))
+    assert_as_alone(group, group.train([fresh]))
 
 
 def test_a_checkpoint_holds_what_they_share_once(tmp_path: Path) -> None:
