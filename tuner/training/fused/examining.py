@@ -65,6 +65,7 @@ def examined(
                     raise
                 program.within = True
                 _try(program, even, goal, expected)
+            program.settled = True
     except Exception as error:  # whatever a user's model raises under vmap
         lines = str(error).strip().splitlines()
         kind = "" if isinstance(error, NotFusableError) else f"{type(error).__name__}: "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, LifoQueue
 from typing import Any
 
@@ -15,11 +16,11 @@ from torch.func import functional_call, vmap
 
 from tuner.probe import build_model
 from tuner.recipe import Recipe
-from tuner.tasks.base import Batch, Data, Task, mapped, tensors_in
+from tuner.tasks.base import Batch, Data, Task, mapped
 from tuner.training.batches import steps_per_epoch
 from tuner.training.fused.dropout import MemberDropout
 from tuner.training.fused.layout import Layout
-from tuner.training.fused.vectors import WholeVectors
+from tuner.training.fused.passes import Passes
 from tuner.training.precision import forward_in, matrices_in
 
 Tensors = Mapping[str, Tensor]
@@ -68,7 +69,7 @@ class Program:
     them, and those of `changing` come back changed by a training pass (the averages of BatchNorm). `drops` and `traces`
     say whether the model has dropout and the task traces something, `bytes_per_member` what a step holds in memory;
     `reached` has the parameters that each loss term reaches. With `within`, gradients are taken within vmap, which some
-    layers need (LSTM, GRU), and others are slower by.
+    layers need (LSTM, GRU), and others are slower by. Passes are recorded once all of this is `settled`.
     """
 
     def __init__(self, task: Task, data: Data, recipe: Recipe, terms: tuple[str, ...], device: torch.device) -> None:
@@ -82,7 +83,8 @@ class Program:
         self.bytes_per_member = 0
         self.drops, self.traces, self.has_drawn = True, True, False
         self.within = False
-        self._even: set[tuple[Any, ...]] = set()
+        self.settled = False
+        self._passes = Passes()
         self.reached: dict[str, frozenset[str]] = {}
 
     def leave_out(self, idle: Collection[str]) -> None:
@@ -133,6 +135,16 @@ class Program:
         All tensors have the trials first; `batch` is (inputs, targets), `weights` trials x terms, `keys` what dropout
         is drawn from (trials,), int64; `used` are the terms that are not of weight 0.
         """
+        arguments = (parameters, others, state, batch, weights, keys)
+        with matrices_in(self.precision, self.device):
+            name = ("train", *used)
+            loss, terms, metrics, gradients, changed = self._run(name, partial(self._trained, used), *arguments)
+        return Step(Outcome(loss, terms, metrics), gradients, changed)
+
+    def _trained(
+        self, used: Sequence[int], parameters: Tensors, others: Tensors, state: Tensors, *rest: Any
+    ) -> tuple[Tensor, Tensor, Any, Tensors, Tensors]:
+        """Losses, terms, metrics, gradients and changed buffers."""
         others = {name: tensor.clone() if name in self.changing else tensor for name, tensor in others.items()}
         parameters = {name: tensor.detach().requires_grad_(not self.within) for name, tensor in parameters.items()}
         with self._caller(training=True) as caller:
@@ -144,22 +156,17 @@ class Program:
                 self.has_drawn |= dropout.drawn > 0
                 return self._outcome(output, batch, state, weights, used)
 
-            arguments = (parameters, others, state, batch, weights, keys)
-            with matrices_in(self.precision, self.device), self._whole(batch, training=True):
-                with forward_in(self.precision, self.device):
-                    if self.within:
-                        found = _vmapped(torch.func.grad_and_value(loss_of, has_aux=True), *arguments)
-                        gradients, (loss, about) = found
-                    else:
-                        loss, about = _vmapped(loss_of, *arguments)
-                if not self.within:
-                    leaves = list(parameters.values())
-                    given = torch.autograd.grad(loss.sum(), leaves, allow_unused=True)
-                    gradients = dict(zip(parameters, given, strict=True))
-        outcome = Outcome(loss.detach(), *about)
-        return Step(outcome, gradients, {name: others[name] for name in self.changing})
+            arguments = (parameters, others, state, *rest)
+            with forward_in(self.precision, self.device):
+                if self.within:
+                    gradients, (loss, about) = _vmapped(torch.func.grad_and_value(loss_of, has_aux=True), *arguments)
+                else:
+                    loss, about = _vmapped(loss_of, *arguments)
+            if not self.within:
+                given = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True)
+                gradients = dict(zip(parameters, given, strict=True))
+        return loss.detach(), *about, gradients, {name: others[name] for name in self.changing}
 
-    @torch.no_grad()
     def validate(
         self,
         parameters: Tensors,
@@ -170,6 +177,12 @@ class Program:
         used: Sequence[int],
     ) -> Outcome:
         """The loss of a validation batch, as `train` takes it."""
+        arguments = (parameters, others, state, batch, weights)
+        with torch.no_grad(), matrices_in(self.precision, self.device):
+            return Outcome(*self._run(("validate", *used), partial(self._validated, used), *arguments))
+
+    def _validated(self, used: Sequence[int], *arguments: Any) -> tuple[Tensor, Tensor, Any]:
+        """Losses, terms and metrics."""
         with self._caller(training=False) as caller:
 
             def one(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor) -> Any:
@@ -177,14 +190,15 @@ class Program:
                 output = self._call(caller, {**parameters, **others}, self.task.predict, batch.inputs)
                 return self._outcome(output, batch, state, weights, used)
 
-            arithmetic = forward_in(self.precision, self.device)
-            with matrices_in(self.precision, self.device), self._whole(batch, training=False), arithmetic:
-                arguments = (parameters, others, state, batch, weights)
+            with forward_in(self.precision, self.device):
                 if self.within:  # some layers are taken apart for a gradient only
                     _, (loss, about) = _vmapped(torch.func.grad_and_value(one, has_aux=True), *arguments)
                 else:
                     loss, about = _vmapped(one, *arguments)
-                return Outcome(loss, *about)
+        return loss, *about
+
+    def _run(self, name: Hashable, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._passes.run(name, function, *arguments) if self.settled else function(*arguments)
 
     @torch.no_grad()
     def trace(self, parameters: Tensors, others: Tensors) -> dict[str, Tensor]:
@@ -219,19 +233,6 @@ class Program:
                 short = name.removeprefix("model.")
                 raise ValueError(f"it replaces '{short}', which must be changed in place: {short}.copy_(...)")
         return found
-
-    @contextlib.contextmanager
-    def _whole(self, batch: Any, training: bool) -> Iterator[None]:
-        """A block whose functions are given whole vectors, unless all of them were for a batch of this form."""
-        first = tensors_in(batch)[0]
-        form = (*first.shape[:2], training)
-        if self.device.type != "cpu" or form in self._even:
-            yield
-            return
-        with WholeVectors() as mode:
-            yield
-        if not mode.padded:
-            self._even.add(form)
 
     def _outcome(self, output: Any, batch: Batch, state: Tensors, weights: Tensor, used: Sequence[int]) -> Any:
         """The weighted loss of one trial, and beside it the terms and the metrics.

@@ -1,110 +1,279 @@
-"""WholeVectors: pointwise functions whose last elements torch computes by other code, given whole vectors only.
+"""WholeVectors: a member's bits are the same whatever stack it is in, and wherever in it (on the CPU).
 
-On the CPU a kernel goes through a contiguous tensor in vectors and does the last few elements one by one; for some
-functions that gives other bits. In a stack, those elements would be the last member's.
+torch's CPU kernels take a tensor in vectors of numbers. What is left at its end, fewer than two vectors, some of them
+compute by other code that rounds otherwise; of a stack, those numbers are the last member's. A few kernels add in
+another order, or are other kernels altogether, by the size of the whole stack. Which operators do so was found by
+experiment; the tests repeat it for all of torch's that work number by number.
+
+Each has a remedy here, which gives every number as the vector code does, or as in a larger stack. Two things are taken
+for granted. All runs on one of torch's threads, as several share a tensor by its size. And MKL is in its reproducible
+mode (`MKL_CBWR=AUTO` in the environment before its first product of matrices), as the bits of a small product depend on
+where a matrix begins in memory otherwise; the mode costs nothing that can be measured.
+
+Not covered: complex numbers, `torch.add` and `torch.sub` of half precision with an `alpha`, and products of a member's
+matrix with one that is not stacked (float64 only; a buffer is stacked, what `forward` makes is not).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-VECTOR = 64
-"""Numbers that are whole vectors for every kind of processor and number: kernels take two of up to 32 at once."""
+NUMBERS = 64
+"""So many numbers are whole vectors for every type, also where a kernel takes two at once (2 x 64 bytes)."""
 
-UNEVEN = frozenset(
-    (
-        "sigmoid", "sigmoid_backward", "gelu", "gelu_backward", "silu", "silu_backward", "elu", "elu_backward",
-        "celu", "selu",
-        "softplus", "softplus_backward", "mish", "mish_backward", "pow", "cosh", "exp2", "huber_loss",
-        "huber_loss_backward", "smooth_l1_loss", "smooth_l1_loss_backward", "hardswish_backward", "tanh_backward",
-        "log_sigmoid_forward", "log_sigmoid_backward", "logaddexp", "logaddexp2", "atan2", "hypot", "atanh", "angle",
-        "logit", "logit_backward", "erfinv", "lgamma", "igamma",
-    )
-)  # fmt: skip
-"""torch's functions (aten) that do so, or may; found by computing them on tensors of all lengths."""
+CHANNELS = 8
+"""oneDNN takes another grouped convolution of float32 for fewer input channels than these, of all groups together."""
 
-REDUCTIONS = frozenset(
-    ("sum", "mean", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm", "prod", "nansum")
+PRODUCTS = 4096
+"""torch hands a stack of half-precision products of matrices to oneDNN where it has more multiplications than these."""
+
+POINTWISE = (
+    "atan2",
+    "atanh",
+    "celu",
+    "cosh",
+    "elu",
+    "elu_backward",
+    "exp2",
+    "gelu",
+    "gelu_backward",
+    "huber_loss_backward",
+    "hypot",
+    "igamma",
+    "ldexp",
+    "logaddexp",
+    "logaddexp2",
+    "logit",
+    "mish",
+    "mish_backward",
+    "pow",
+    "rsqrt",
+    "sigmoid",
+    "silu",
+    "silu_backward",
+    "sinh",
+    "smooth_l1_loss_backward",
+    "softplus",
+    "softplus_backward",
+    "softshrink",
+    "special_i0e",
 )
-"""Those that add along columns add the last few columns in another order, so members must not lie in the columns."""
+"""The operators that treat the end of a tensor otherwise; each stands for its in-place form, too."""
 
-NORMS = frozenset(("native_batch_norm", "native_batch_norm_backward"))
-"""They do so too for batch x channels, but not where each channel lies by itself in memory."""
+REDUCTIONS = ("logsumexp", "mean.dim", "nansum", "sum.dim_IntList")
+"""The operators that add in an order which depends on how many sums lie side by side."""
+
+Own = Callable[..., Any]
+"""torch's own kernel of an operator; takes the operator's arguments."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What is done about an operator: `apply` takes torch's own kernel and the arguments, where `applies` to these."""
+
+    applies: Callable[..., bool]
+    apply: Callable[..., Any]
 
 
 class WholeVectors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While active, computes such functions on copies of whole vectors, and reductions with each member by itself.
-
-    `padded` counts how often that was needed. A convolution's output has the members beside the channels in memory.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.padded = 0
+    """While active, on the thread that enters it, operators treat all members of a stack alike."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs, name = kwargs or {}, _name(func)
-        if name in REDUCTIONS and not args[0].is_contiguous():
-            self.padded += 1
-            return func(args[0].contiguous(), *args[1:], **kwargs)
-        if name in NORMS and args[0].numel() == math.prod(args[0].shape[:2]):
-            self.padded += 1
-            return func(*map(_by_channel, args), **kwargs)
-        if name not in UNEVEN:
-            return func(*args, **kwargs)
-        tensors = [entry for entry in args if isinstance(entry, Tensor)]
+        return remedied(func)(*args, **(kwargs or {}))
+
+
+@functools.cache
+def remedied(operator: Any) -> Own:
+    """An operator of aten with its remedy; itself where it needs none."""
+    remedy = REMEDIES.get(operator.name().removeprefix("aten::"))
+    if remedy is None:
+        return operator  # type: ignore[no-any-return]
+
+    def computed(*arguments: Any, **options: Any) -> Any:
+        if remedy.applies(*arguments, **options):
+            return remedy.apply(operator, *arguments, **options)
+        return operator(*arguments, **options)
+
+    return computed
+
+
+def _overloads(name: str) -> list[str]:
+    """The names of an operator's overloads, but for those that are told where to write."""
+    packet = getattr(torch.ops.aten, name, None)
+    operators = [getattr(packet, overload) for overload in packet.overloads()] if packet else []
+    return [
+        operator.name().removeprefix("aten::")
+        for operator in operators
+        if not any(argument.is_out for argument in operator._schema.arguments)
+    ]
+
+
+# Number by number: the last numbers are computed once more, as whole vectors.
+
+
+def _pointwise(own: Own, *arguments: Any, **options: Any) -> Tensor:
+    """Operands of other shapes or layouts are laid out alike first: each row of one that is broadcast has an end."""
+    tensors = [value for value in arguments if _has_rows(value)]
+    shape = tensors[0].shape
+    if not all(tensor.is_contiguous() and tensor.shape == shape for tensor in tensors):
         shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))  # type: ignore[no-untyped-call]
-        count = math.prod(shape)
-        whole = all(tensor.shape == shape and tensor.is_contiguous() for tensor in tensors)
-        if (whole and count % VECTOR == 0) or _reduces(func, args, kwargs):
-            return func(*args, **kwargs)
-        self.padded += 1
-        return _on_whole(func, args, kwargs, shape, count)
+        arguments = tuple(value.expand(shape).contiguous() if _has_rows(value) else value for value in arguments)
+    ragged = shape.numel() % NUMBERS != 0
+    last = [_last(value) if ragged and _has_rows(value) else value for value in arguments]
+    result: Tensor = own(*arguments, **options)
+    if ragged:
+        result.view(-1)[-NUMBERS:].copy_(own(*last, **options)[: shape.numel()])
+    return result
 
 
-def _name(func: Any) -> str:
-    return str(func._schema.name).removeprefix("aten::").rstrip("_")
+def _pointwise_in_place(own: Own, changed: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    result = _pointwise(own, changed, *arguments, **options)
+    return changed if result is changed else changed.copy_(result)
 
 
-def _by_channel(value: Any) -> Any:
-    """A tensor of batch x channels x ..., laid out channel by channel; anything else as it is."""
-    is_batch = isinstance(value, Tensor) and value.dim() > 1
-    return value.transpose(0, 1).contiguous().transpose(0, 1) if is_batch else value
+def _has_rows_among(*arguments: Any, **options: Any) -> bool:
+    return any(map(_has_rows, arguments))
 
 
-def _reduces(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether it is a loss that gives its mean or sum: vmap has taken those apart where there is more than one."""
-    for number, argument in enumerate(func._schema.arguments):
-        if argument.name == "reduction":
-            given = args[number] if number < len(args) else kwargs.get("reduction", argument.default_value)
-            return bool(given != 0)
-    return False
+def _has_rows(value: object) -> bool:
+    """Whether an argument is a tensor of numbers side by side; one of dimension 0 meets all the others as it is."""
+    return isinstance(value, Tensor) and value.dim() > 0
 
 
-def _on_whole(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], shape: torch.Size, count: int
-) -> Any:
-    """The function on flat copies with benign numbers behind them."""
-    rest = -count % VECTOR
+def _last(tensor: Tensor) -> Tensor:
+    """A copy of the last `NUMBERS` numbers; where there are fewer, the first is repeated behind them."""
+    flat = tensor.view(-1)
+    return torch.cat((flat[-NUMBERS:], flat[:1].expand(max(0, NUMBERS - len(flat)))))
 
-    def flat(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        values = value.expand(shape).reshape(-1)
-        return torch.cat([values, values.new_full((rest,), 0.5)])
 
-    def cut(value: Any) -> Any:
-        return value[:count].view(shape) if isinstance(value, Tensor) and value.numel() == count + rest else value
+# Sums: where the members lie side by side within what is added up, they are laid out one by one.
 
-    found = func(*map(flat, args), **{key: flat(value) for key, value in kwargs.items()})
-    if func._schema.name.endswith("_"):  # type: ignore[attr-defined]
-        return args[0].copy_(cut(found))
-    return tuple(map(cut, found)) if isinstance(found, tuple) else cut(found)
+
+def _side_by_side(tensor: Tensor, *arguments: Any, **options: Any) -> bool:
+    """So it is after a convolution or BatchNorm; of vmap's dimensions, the members' is the first nevertheless."""
+    return not tensor.is_contiguous() and any(
+        size > 1 and stride > tensor.stride(0) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+
+
+def _one_by_one(own: Own, tensor: Tensor, *arguments: Any, **options: Any) -> Any:
+    return own(tensor.contiguous(), *arguments, **options)
+
+
+# BatchNorm: numbers of one channel are laid out in a row. Where a sample is one number a channel, the channels of all
+# members make a row that is taken in vectors otherwise.
+
+
+def _not_in_rows(input: Tensor, *arguments: Any) -> bool:
+    return not input.is_contiguous() or _are_single(input)
+
+
+def _not_in_rows_back(gradient: Tensor, input: Tensor, *arguments: Any) -> bool:
+    return _not_in_rows(gradient) or _not_in_rows(input)
+
+
+def _in_rows(own: Own, input: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    output, *others = own(_as_rows(input), *arguments)
+    return _from_rows(output, input.shape), *others
+
+
+def _in_rows_back(own: Own, gradient: Tensor, input: Tensor, *arguments: Any) -> tuple[Tensor | None, ...]:
+    found, *others = own(_as_rows(gradient), _as_rows(input), *arguments)
+    return None if found is None else _from_rows(found, input.shape), *others
+
+
+def _are_single(input: Tensor) -> bool:
+    return input.numel() == input.shape[0] * input.shape[1]
+
+
+def _as_rows(tensor: Tensor) -> Tensor:
+    """Samples x channels as 1 x channels x samples; samples of more numbers as they are, without gaps."""
+    return (tensor.reshape(tensor.shape[:2]).t().unsqueeze(0) if _are_single(tensor) else tensor).contiguous()
+
+
+def _from_rows(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    return tensor if tensor.shape == shape else tensor[0].t().reshape(shape).contiguous()
+
+
+# Kernels that are chosen by the size of the stack: its members are repeated, up to the size of a large one.
+
+
+def _few_products(*arguments: Tensor, **options: Any) -> bool:
+    first, second = arguments[-2:]
+    return first.dtype in (torch.bfloat16, torch.float16) and 0 < first.numel() * second.shape[2] <= PRODUCTS
+
+
+def _more_products(own: Own, *arguments: Tensor, **options: Any) -> Tensor:
+    first, second = arguments[-2:]
+    times = PRODUCTS // (first.numel() * second.shape[2]) + 1
+    added = [tensor.expand(len(first), first.shape[1], second.shape[2]) for tensor in arguments[:-2]]
+    result: Tensor = own(*(tensor.repeat(times, 1, 1) for tensor in (*added, first, second)), **options)
+    return result[: len(first)].contiguous()
+
+
+def _few_channels(input: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> bool:
+    *_, transposed, _, groups = arguments
+    return not transposed and _are_few(input, groups)
+
+
+def _more_channels(own: Own, input: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Tensor:
+    times = -(-CHANNELS // input.shape[1])
+    given = (_repeated(input, times, dim=1), _repeated(weight, times), bias if bias is None else bias.repeat(times))
+    result: Tensor = own(*given, *arguments[:-1], arguments[-1] * times)
+    return result[:, : weight.shape[0]].contiguous()
+
+
+def _few_channels_back(gradient: Tensor, *arguments: Any) -> bool:
+    """The gradient of a transposed convolution's input is a convolution of the output's gradient."""
+    *_, transposed, _, groups, _ = arguments
+    return transposed and _are_few(gradient, groups)
+
+
+def _more_channels_back(
+    own: Own, gradient: Tensor, input: Tensor, weight: Tensor, bias_sizes: Sequence[int] | None, *arguments: Any
+) -> tuple[Tensor | None, ...]:
+    *others, groups, mask = arguments
+    times = -(-CHANNELS // gradient.shape[1])
+    given = (_repeated(gradient, times, dim=1), _repeated(input, times, dim=1), _repeated(weight, times))
+    sizes = None if bias_sizes is None else [size * times for size in bias_sizes]
+    of_input, of_weight, of_bias = own(*given, sizes, *others, groups * times, mask)
+    return (
+        None if of_input is None else of_input[:, : input.shape[1]].contiguous(),
+        None if of_weight is None else of_weight[: weight.shape[0]].contiguous(),
+        None if of_bias is None else of_bias[: gradient.shape[1]].contiguous(),
+    )
+
+
+def _are_few(tensor: Tensor, groups: int) -> bool:
+    return groups > 1 and tensor.dtype == torch.float32 and tensor.shape[1] < CHANNELS
+
+
+def _repeated(tensor: Tensor, times: int, dim: int = 0) -> Tensor:
+    return torch.cat([tensor] * times, dim)
+
+
+_POINTWISE = Remedy(_has_rows_among, _pointwise)
+_IN_PLACE = Remedy(_has_rows_among, _pointwise_in_place)
+_LOSS = Remedy(lambda *arguments: arguments[3] == 0, _pointwise)  # no mean: that knows how many numbers there are
+
+REMEDIES = {
+    **{operator: _POINTWISE for name in POINTWISE for operator in _overloads(name)},
+    **{operator: _IN_PLACE for name in POINTWISE for operator in _overloads(f"{name}_")},
+    **dict.fromkeys(("huber_loss_backward", "smooth_l1_loss_backward"), _LOSS),
+    **dict.fromkeys(REDUCTIONS, Remedy(_side_by_side, _one_by_one)),
+    **dict.fromkeys(("bmm", "baddbmm"), Remedy(_few_products, _more_products)),
+    "native_batch_norm": Remedy(_not_in_rows, _in_rows),
+    "native_batch_norm_backward": Remedy(_not_in_rows_back, _in_rows_back),
+    "convolution": Remedy(_few_channels, _more_channels),
+    "convolution_backward": Remedy(_few_channels_back, _more_channels_back),
+}
+"""The remedies, by an operator's name in aten with its overload."""

@@ -1,0 +1,229 @@
+"""Recording: what a function of tensors computes, as a list of torch's operations that is run again without the rest.
+
+Most of the time of a small model's step goes into what stands around its arithmetic: calling modules, vmap, autograd.
+What comes out below all that is the same operations step by step, so they are noted once and then run by themselves.
+A recording made for one number of rows serves any, where two of them differ in nothing but multiples of that number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils.weak import WeakIdKeyDictionary
+
+from tuner.training.fused.vectors import WholeVectors, remedied
+
+ALIASES = frozenset(("aten::detach", "aten::alias"))
+"""Operations that give their argument, as far as numbers are concerned."""
+
+READS = frozenset(("aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::nonzero"))
+"""Operations that bring numbers into Python, or make shapes of them: what follows may be another thing next time."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor among a recording's: what its `number`th operation gave, its `entry`th where that gives several.
+
+    Operations count from 0; inputs are -1, -2, ... by their place from 0.
+    """
+
+    number: int
+    entry: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation with its arguments: `Value`s for tensors, other tensors as they are. `several`: it gives a tuple."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    several: bool
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The operations that lead from tensors with `rows` rows to `outputs` (None where there is no tensor)."""
+
+    rows: int
+    calls: Sequence[Call]
+    outputs: Sequence[Value | None]
+
+
+class UnrecordableError(Exception):
+    """Says that a function does what a list of operations cannot do again."""
+
+
+class Recorder(WholeVectors):
+    """Notes the operations of a block, whose inputs are `inputs`; within it, members' bits are kept as otherwise."""
+
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.unrecordable = ""
+        self._values = WeakIdKeyDictionary()
+        for place, tensor in enumerate(inputs):
+            self._values[tensor] = Value(-1 - place)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs, name = kwargs or {}, func._schema.name
+        if name in READS:
+            self.unrecordable = name
+        function = remedied(func)
+        arguments, options = tree_map(self._noted, (args, kwargs))
+        result = function(*args, **kwargs)
+        if name in ALIASES:
+            self._values[result] = arguments[0]
+            return result
+        if name == "aten::lift_fresh":  # a constant made in Python: the next time it must be as fresh
+            function = torch.ops.aten.clone.default
+        several = isinstance(result, (tuple, list))
+        number = len(self.calls)
+        self.calls.append(Call(function, arguments, options, several))
+        for entry, tensor in enumerate(result if several else [result]):
+            if isinstance(tensor, Tensor):
+                self._values[tensor] = Value(number, entry)
+        return result
+
+    def _noted(self, argument: Any) -> Any:
+        return self._values.get(argument, argument) if isinstance(argument, Tensor) else argument
+
+    def value_of(self, tensor: Tensor | None) -> Value | None:
+        """Where an output comes from; `UnrecordableError` for one that no operation gave."""
+        if tensor is None:
+            return None
+        if tensor not in self._values:
+            raise UnrecordableError("an output comes from nowhere")
+        found: Value = self._values[tensor]
+        return found
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An integer that is `times` the number of rows."""
+
+    times: int
+
+
+def recorded(function: Callable[..., list[Tensor | None]], inputs: Sequence[Tensor]) -> tuple[list[Any], Recording]:
+    """What a function of tensors with equally many rows gives, and its recording.
+
+    Raises `UnrecordableError` where its operations alone do not tell what it does.
+    """
+    with Recorder(inputs) as recorder:
+        outputs = function(*inputs)
+    if recorder.unrecordable:
+        raise UnrecordableError(f"it reads numbers: {recorder.unrecordable}")
+    found = [recorder.value_of(tensor) for tensor in outputs]
+    return outputs, Recording(len(inputs[0]), recorder.calls, found)
+
+
+def generalized(one: Recording, other: Recording) -> Recording | None:
+    """The recording for any number of rows; None where two of different numbers differ in more than that."""
+    if len(one.calls) != len(other.calls) or one.outputs != other.outputs:
+        return None
+    calls = []
+    for first, second in zip(one.calls, other.calls, strict=True):
+        (left, form), (right, other_form) = (tree_flatten((call.arguments, call.options)) for call in (first, second))
+        if first.function is not second.function or first.several != second.several or form != other_form:
+            return None
+        merged = [_merged(a, b, one.rows, other.rows) for a, b in zip(left, right, strict=True)]
+        if any(entry is _DIFFERENT for entry in merged):
+            return None
+        calls.append(Call(first.function, *tree_unflatten(merged, form), first.several))
+    return Recording(0, calls, one.outputs)
+
+
+_DIFFERENT = object()
+
+
+def _merged(one: Any, other: Any, rows: int, other_rows: int) -> Any:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        same = isinstance(one, Tensor) and isinstance(other, Tensor) and same_bits(one, other)
+        return one if same else _DIFFERENT
+    if type(one) is not type(other):
+        return _DIFFERENT
+    if one == other:
+        return one
+    if type(one) is int and one % rows == 0 and one // rows * other_rows == other:
+        return Rows(one // rows)
+    return _DIFFERENT
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same form and numbers, of which NaN are the same."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def replay_of(recording: Recording) -> Callable[..., list[Tensor | None]]:
+    """A function of the number of rows and the inputs that does what was recorded."""
+    names: dict[str, Any] = {}
+    numbers = count()
+
+    def named(value: Any, prefix: str) -> str:
+        name = f"{prefix}{next(numbers)}"
+        names[name] = value
+        return name
+
+    def written(value: Any) -> str:
+        if isinstance(value, Value):
+            if value.number < 0:
+                return f"i{-1 - value.number}"
+            return f"v{value.number}[{value.entry}]" if recording.calls[value.number].several else f"v{value.number}"
+        if isinstance(value, Rows):
+            return f"rows * {value.times}"
+        if value is None or type(value) in (bool, int):
+            return repr(value)
+        if isinstance(value, (list, tuple)):
+            entries = "".join(f"{written(entry)}, " for entry in value)
+            return f"[{entries}]" if isinstance(value, list) else f"({entries})"
+        return named(value, "c")
+
+    last = _last_uses(recording)
+    lines = []
+    for number, call in enumerate(recording.calls):
+        arguments = [written(argument) for argument in call.arguments]
+        arguments += [f"{name}={written(argument)}" for name, argument in call.options.items()]
+        lines.append(f"v{number} = {named(call.function, 'f')}({', '.join(arguments)})")
+        dead = [f"v{value}" for value in last.get(number, ())]
+        if dead:
+            lines.append(f"del {', '.join(dead)}")
+    inputs = max((-value.number for call in recording.calls for value in _values(call)), default=0)
+    given = "".join(f"i{place}=None, " for place in range(inputs))
+    outputs = ", ".join(written(value) for value in recording.outputs)
+    source = (
+        f"def replay(rows, {given}*_):\n" + "".join(f"    {line}\n" for line in lines) + f"    return [{outputs}]\n"
+    )
+    exec(compile(source, "<recording>", "exec"), names)  # what is written here, from torch's own operators
+    replay: Callable[..., list[Tensor | None]] = names["replay"]
+    return replay
+
+
+def _last_uses(recording: Recording) -> dict[int, list[int]]:
+    """By operation, of which operations' results it is the last to need any; none that are outputs."""
+    last = {number: number for number in range(len(recording.calls))}
+    for number, call in enumerate(recording.calls):
+        for value in _values(call):
+            if value.number >= 0:
+                last[value.number] = number
+    kept = {value.number for value in recording.outputs if value is not None}
+    found: dict[int, list[int]] = {}
+    for value, number in last.items():
+        if value not in kept:
+            found.setdefault(number, []).append(value)
+    return found
+
+
+def _values(call: Call) -> Iterator[Value]:
+    leaves, _ = tree_flatten((call.arguments, call.options))
+    return (leaf for leaf in leaves if isinstance(leaf, Value))
