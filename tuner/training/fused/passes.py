@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
@@ -20,6 +19,7 @@ from tuner.training.fused.recording import (
     same_bits,
 )
 from tuner.training.fused.vectors import WholeVectors
+from tuner.training.trainer import is_out_of_memory
 
 Replay = Callable[..., list[Tensor | None]]
 
@@ -79,13 +79,17 @@ class Passes:
         if replay is None:
             return self._record(known, rows, function, tensors)
         if rows in known.trusted:
-            with torch.no_grad():
-                return replay(rows, *tensors)
+            return replay(rows, *tensors)
         copies = [tensor.clone() for tensor in tensors]  # a pass may change buffers
         outputs = _as_it_is(function, tensors)
-        with torch.no_grad():
+        try:
             found = replay(rows, *copies)
-        self._judge(known, rows, replay, [*outputs, *tensors], [*found, *copies])
+        except Exception as error:  # an operation may look at more than its arguments
+            if is_out_of_memory(error):
+                raise
+            known.refused = True
+        else:
+            self._judge(known, rows, replay, [*outputs, *tensors], [*found, *copies])
         return outputs
 
     def _record(self, known: _Known, rows: int, function: Replay, tensors: list[Tensor]) -> list[Any]:

@@ -94,7 +94,7 @@ class Recorder(WholeVectors):
         return result
 
     def _noted(self, argument: Any) -> Any:
-        return self._values.get(argument, argument) if isinstance(argument, Tensor) else argument
+        return self._values.get(argument, argument.detach()) if isinstance(argument, Tensor) else argument
 
     def value_of(self, tensor: Tensor | None) -> Value | None:
         """Where an output comes from; `UnrecordableError` for one that no operation gave."""
