@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from tuner.training.fused.part import Part
     from tuner.training.fused.program import Program
 
-FIRST = 8
-"""The size of the first parts, of which more and fewer are tried then."""
+FIRST_BYTES = 2**25
+"""What the first parts hold in memory, if they are not tiny: larger and smaller ones are tried then."""
+
+FIRST_MOST = 128
+"""The size of first parts of tiny models."""
 
 MEMORY_SHARE = 0.5
 """The share of the free memory that the parts under way may take together."""
@@ -24,14 +27,15 @@ MEMORY_SHARE = 0.5
 class _Sizes:
     """The sizes tried for one program, with the least seconds that a member took for a step."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, bytes_per_member: int) -> None:
         self.most = most
+        self.first = min(FIRST_MOST, _power_of_two(FIRST_BYTES // max(1, bytes_per_member)))
         self.seconds: dict[int, float] = {}
 
     def best(self) -> int:
         """The size to take: the fastest so far, or one beside it that has not been tried."""
         if not self.seconds:
-            return min(FIRST, self.most)
+            return min(self.first, self.most)
         fastest = min(self.most, min(self.seconds, key=self.seconds.__getitem__))
         for size in (2 * fastest, fastest // 2):
             if size not in self.seconds and 2 <= size <= self.most:
@@ -58,20 +62,26 @@ class Sizes:
     def _of(self, program: Program) -> _Sizes:
         if program not in self._known:
             fitting = MEMORY_SHARE * _free_bytes(self.device) / (self.threads * max(1, program.bytes_per_member))
-            self._known[program] = _Sizes(max(2, min(self.most or 2**20, int(fitting))))
+            most = max(2, min(self.most or 2**20, int(fitting)))
+            self._known[program] = _Sizes(most, program.bytes_per_member)
         return self._known[program]
 
     def note(self, part: Part) -> None:
         """Take in how fast a part was."""
         known = self._of(part.program)
         if part.steps_taken:
-            size = 1 << (len(part.rows) - 1).bit_length()  # sizes are tried in powers of two
+            size = _power_of_two(len(part.rows))
             taken = part.seconds / part.steps_taken / len(part.members)
             known.seconds[size] = min(taken, known.seconds.get(size, taken))
 
     def too_large(self, part: Part) -> None:
         """Note that there was no memory for a part of this size."""
         self._of(part.program).most = max(2, len(part.members) // 2)
+
+
+def _power_of_two(number: int) -> int:
+    """The nearest above, 2 or more: sizes are tried in these."""
+    return 1 << max(1, (number - 1).bit_length())
 
 
 def _free_bytes(device: torch.device) -> float:
