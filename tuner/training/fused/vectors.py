@@ -76,10 +76,14 @@ Own = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Remedy:
-    """What is done about an operator: `apply` takes torch's own kernel and the arguments, where `applies` to these."""
+    """What is done about an operator: `apply` takes torch's own kernel and the arguments, where `applies` to these.
+
+    `always` says that whether it applies does not depend on how many members there are.
+    """
 
     applies: Callable[..., bool]
     apply: Callable[..., Any]
+    always: bool = False
 
 
 class WholeVectors(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -89,6 +93,14 @@ class WholeVectors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         return remedied(func)(*args, **(kwargs or {}))
+
+
+def needed(operator: Any, *arguments: Any, **options: Any) -> Own:
+    """An operator with its remedy, itself where that is not needed for such arguments, of however many members."""
+    remedy = REMEDIES.get(operator.name().removeprefix("aten::"))
+    if remedy is not None and remedy.always and not remedy.applies(*arguments, **options):
+        return operator  # type: ignore[no-any-return]
+    return remedied(operator)
 
 
 @functools.cache
@@ -207,16 +219,18 @@ def _from_rows(tensor: Tensor, shape: Sequence[int]) -> Tensor:
 # Kernels that are chosen by the size of the stack: its members are repeated, up to the size of a large one.
 
 
-def _few_products(*arguments: Tensor, **options: Any) -> bool:
-    first, second = arguments[-2:]
-    return first.dtype in (torch.bfloat16, torch.float16) and 0 < first.numel() * second.shape[2] <= PRODUCTS
+def _are_half(*arguments: Tensor, **options: Any) -> bool:
+    return arguments[-1].dtype in (torch.bfloat16, torch.float16)
 
 
-def _more_products(own: Own, *arguments: Tensor, **options: Any) -> Tensor:
+def _enough_products(own: Own, *arguments: Tensor, **options: Any) -> Tensor:
     first, second = arguments[-2:]
-    times = PRODUCTS // (first.numel() * second.shape[2]) + 1
+    times = PRODUCTS // max(1, first.numel() * second.shape[2]) + 1
+    if times == 1 or not first.numel():
+        result: Tensor = own(*arguments, **options)
+        return result
     added = [tensor.expand(len(first), first.shape[1], second.shape[2]) for tensor in arguments[:-2]]
-    result: Tensor = own(*(tensor.repeat(times, 1, 1) for tensor in (*added, first, second)), **options)
+    result = own(*(tensor.repeat(times, 1, 1) for tensor in (*added, first, second)), **options)
     return result[: len(first)].contiguous()
 
 
@@ -269,10 +283,10 @@ REMEDIES = {
     **{operator: _POINTWISE for name in POINTWISE for operator in _overloads(name)},
     **{operator: _IN_PLACE for name in POINTWISE for operator in _overloads(f"{name}_")},
     **dict.fromkeys(("huber_loss_backward", "smooth_l1_loss_backward"), _LOSS),
-    **dict.fromkeys(REDUCTIONS, Remedy(_side_by_side, _one_by_one)),
-    **dict.fromkeys(("bmm", "baddbmm"), Remedy(_few_products, _more_products)),
-    "native_batch_norm": Remedy(_not_in_rows, _in_rows),
-    "native_batch_norm_backward": Remedy(_not_in_rows_back, _in_rows_back),
+    **dict.fromkeys(REDUCTIONS, Remedy(_side_by_side, _one_by_one, always=True)),
+    **dict.fromkeys(("bmm", "baddbmm"), Remedy(_are_half, _enough_products, always=True)),
+    "native_batch_norm": Remedy(_not_in_rows, _in_rows, always=True),
+    "native_batch_norm_backward": Remedy(_not_in_rows_back, _in_rows_back, always=True),
     "convolution": Remedy(_few_channels, _more_channels),
     "convolution_backward": Remedy(_few_channels_back, _more_channels_back),
 }
