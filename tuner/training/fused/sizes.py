@@ -20,6 +20,9 @@ FIRST_BYTES = 2**25
 FIRST_MOST = 128
 """The size of first parts of tiny models."""
 
+LEAST = 4
+"""The least size that is tried: a part of fewer than three members has rows that nobody needs."""
+
 MEMORY_SHARE = 0.5
 """The share of the free memory that the parts under way may take together."""
 
@@ -38,7 +41,7 @@ class _Sizes:
             return min(self.first, self.most)
         fastest = min(self.most, min(self.seconds, key=self.seconds.__getitem__))
         for size in (2 * fastest, fastest // 2):
-            if size not in self.seconds and 2 <= size <= self.most:
+            if size not in self.seconds and LEAST <= size <= self.most:
                 return size
         return fastest
 
@@ -56,7 +59,7 @@ class Sizes:
         if self.device.type != "cpu":
             size = self._of(members[0].program).most  # the larger, the better a GPU is used
         rounds = -(-len(members) // (size * self.threads))
-        count = max(1, min(rounds * self.threads, len(members) // 2))
+        count = max(1, min(rounds * self.threads, len(members) // min(size, LEAST - 1)))
         return [list(members[len(members) * i // count : len(members) * (i + 1) // count]) for i in range(count)]
 
     def _of(self, program: Program) -> _Sizes:
@@ -70,7 +73,7 @@ class Sizes:
         """Take in how fast a part was."""
         known = self._of(part.program)
         if part.steps_taken:
-            size = _power_of_two(len(part.rows))
+            size = _power_of_two(len(part.members))
             taken = part.seconds / part.steps_taken / len(part.members)
             known.seconds[size] = min(taken, known.seconds.get(size, taken))
 
@@ -80,8 +83,8 @@ class Sizes:
 
 
 def _power_of_two(number: int) -> int:
-    """The nearest above, 2 or more: sizes are tried in these."""
-    return 1 << max(1, (number - 1).bit_length())
+    """The nearest above, `LEAST` or more: sizes are tried in these."""
+    return max(LEAST, 1 << (number - 1).bit_length())
 
 
 def _free_bytes(device: torch.device) -> float:
