@@ -275,6 +275,11 @@ def _repeated(tensor: Tensor, times: int, dim: int = 0) -> Tensor:
     return torch.cat([tensor] * times, dim)
 
 
+def _is_no_product(base: Any, exponent: Any) -> bool:
+    """Squares are products, which are the same everywhere."""
+    return exponent not in (1, 2)
+
+
 _POINTWISE = Remedy(_has_rows_among, _pointwise)
 _IN_PLACE = Remedy(_has_rows_among, _pointwise_in_place)
 _LOSS = Remedy(lambda *arguments: arguments[3] == 0, _pointwise)  # no mean: that knows how many numbers there are
@@ -282,6 +287,8 @@ _LOSS = Remedy(lambda *arguments: arguments[3] == 0, _pointwise)  # no mean: tha
 REMEDIES = {
     **{operator: _POINTWISE for name in POINTWISE for operator in _overloads(name)},
     **{operator: _IN_PLACE for name in POINTWISE for operator in _overloads(f"{name}_")},
+    "pow.Tensor_Scalar": Remedy(_is_no_product, _pointwise, always=True),
+    "pow_.Scalar": Remedy(_is_no_product, _pointwise_in_place, always=True),
     **dict.fromkeys(("huber_loss_backward", "smooth_l1_loss_backward"), _LOSS),
     **dict.fromkeys(REDUCTIONS, Remedy(_side_by_side, _one_by_one, always=True)),
     **dict.fromkeys(("bmm", "baddbmm"), Remedy(_are_half, _enough_products, always=True)),
