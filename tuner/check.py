@@ -100,6 +100,9 @@ def _fused(trainer: Trainer, recipe: Recipe, alone: float) -> Generator[str, Non
     together = (time.perf_counter() - started) / count
     times = f"{count} trials of one shape at once take {together:.3g} s an epoch each"
     yield f"fused training: works; {times}, {alone / together:.1f} times as fast as alone"
+    uncaptured = members[0].program.passes.uncaptured
+    if uncaptured:
+        yield f"CUDA graphs: none, its steps cannot be captured: {uncaptured}"
     return together
 
 

@@ -7,51 +7,52 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from tuner.training.fused.recording import (
-    Recording,
-    UnrecordableError,
-    generalized,
-    recorded,
-    replay_of,
-    same_bits,
-)
+from tuner.training.fused.graphs import Graph
+from tuner.training.fused.recording import Recording, UnrecordableError, generalized, recorded, replay_of, same_bits
 from tuner.training.fused.vectors import WholeVectors
 from tuner.training.trainer import is_out_of_memory
 
 Replay = Callable[..., list[Tensor | None]]
+
+CLOSE = {"rtol": 1e-3, "atol": 1e-5}
+"""How near a replay must be on a GPU, where sums may be added in another order each time; on the CPU bits are equal."""
 
 
 @dataclass
 class _Known:
     """What is known of one pass: recordings by their number of rows, and one for any number where two agree.
 
-    `trusted` are the numbers of rows for which a replay gave the bits that the pass itself gave.
+    `trusted` are the numbers of rows for which a replay gave what the pass itself gave, with what runs from then on.
     """
 
     form: TreeSpec | None = None
     recordings: dict[int, Recording] = field(default_factory=dict)
     replays: dict[int, Replay] = field(default_factory=dict)
     any_rows: Replay | None = None
-    trusted: set[int] = field(default_factory=set)
+    trusted: dict[int, Replay] = field(default_factory=dict)
     refused: bool = False
 
 
 class Passes:
-    """Runs passes, from recordings where that is the same.
+    """Runs passes, from recordings where that is the same; on a GPU these become graphs.
 
     A pass is recorded the first time. The second time with as many rows it runs in both ways, and from then on as it
-    was recorded if both gave the same bits. Else, or where it cannot be recorded, it runs as it is for ever.
+    was recorded if both gave the same. Else, or where it cannot be recorded, it runs as it is for ever. `uncaptured`
+    says why a recording became no graph ("" if none was refused).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.uncaptured = device, ""
         self._known: dict[Hashable, _Known] = {}
         self._lock = Lock()
+        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def run(self, name: Hashable, function: Callable[..., Any], *arguments: Any) -> Any:
-        """`function(*arguments)`: nested tensors, all with the trials first, to nested tensors.
+        """`function(*arguments)`: nested tensors, all with the trials first, to nested tensors, valid until the next.
 
         `name` tells apart what else the function depends on.
         """
@@ -73,51 +74,74 @@ class Passes:
         return tree_unflatten(outputs, known.form)
 
     def _run(self, known: _Known, rows: int, function: Replay, tensors: list[Tensor]) -> list[Any]:
-        replay = known.any_rows or known.replays.get(rows)
+        trusted = known.trusted.get(rows)
+        if trusted is not None:
+            return trusted(rows, *tensors)
         if known.refused:
-            return _as_it_is(function, tensors)
+            return self._as_it_is(function, tensors)
+        replay = known.any_rows or known.replays.get(rows)
         if replay is None:
             return self._record(known, rows, function, tensors)
-        if rows in known.trusted:
-            return replay(rows, *tensors)
-        copies = [tensor.clone() for tensor in tensors]  # a pass may change buffers
-        outputs = _as_it_is(function, tensors)
+        return self._try(known, rows, replay, function, tensors)
+
+    def _record(self, known: _Known, rows: int, function: Replay, tensors: list[Tensor]) -> list[Any]:
+        try:
+            outputs, recording = recorded(function, tensors, on_cpu=self.device.type == "cpu")
+        except UnrecordableError:
+            known.refused = True
+            return self._as_it_is(function, tensors)
+        with self._lock:
+            known.replays[rows] = replay_of(recording)
+            for other in known.recordings.values():
+                general = generalized(other, recording)
+                if general is not None:
+                    known.any_rows = replay_of(general)
+            known.recordings[rows] = recording
+        return outputs
+
+    def _try(self, known: _Known, rows: int, replay: Replay, function: Replay, tensors: list[Tensor]) -> list[Any]:
+        """Run both ways; a pass may change buffers among its inputs."""
+        before, copies = ([tensor.clone() for tensor in tensors] for _ in range(2))
+        outputs = self._as_it_is(function, tensors)
         try:
             found = replay(rows, *copies)
         except Exception as error:  # an operation may look at more than its arguments
             if is_out_of_memory(error):
                 raise
             known.refused = True
-        else:
-            self._judge(known, rows, replay, [*outputs, *tensors], [*found, *copies])
-        return outputs
-
-    def _record(self, known: _Known, rows: int, function: Replay, tensors: list[Tensor]) -> list[Any]:
-        try:
-            outputs, recording = recorded(function, tensors)
-        except UnrecordableError:
-            known.refused = True
-            return _as_it_is(function, tensors)
-        with self._lock:
-            known.recordings[rows] = recording
-            known.replays[rows] = replay_of(recording)
-            for other in known.recordings.values():
-                general = generalized(other, recording) if other is not recording else None
-                if general is not None:
-                    known.any_rows = replay_of(general)
-        return outputs
-
-    def _judge(self, known: _Known, rows: int, replay: Replay, expected: list[Any], found: list[Any]) -> None:
-        same = all(a is b or same_bits(a, b) for a, b in zip(expected, found, strict=True))
+            return outputs
+        same = all(map(self._same, [*outputs, *tensors], [*found, *copies]))
+        changed = [place for place, pair in enumerate(zip(before, tensors, strict=True)) if not same_bits(*pair)]
         with self._lock:
             if same:
-                known.trusted.add(rows)
+                known.trusted[rows] = self._captured(replay, rows, tensors, changed)
             elif known.any_rows is replay:
                 known.any_rows = None
             else:
                 known.refused = True
+        return outputs
 
+    def _same(self, expected: Tensor | None, found: Tensor | None) -> bool:
+        if expected is None or found is None:
+            return expected is found
+        if self.device.type == "cpu":
+            return same_bits(expected, found)
+        return torch.allclose(expected, found, equal_nan=True, **CLOSE)
 
-def _as_it_is(function: Replay, tensors: list[Tensor]) -> list[Any]:
-    with WholeVectors():
-        return function(*tensors)
+    def _captured(self, replay: Replay, rows: int, tensors: list[Tensor], changed: list[int]) -> Replay:
+        """The replay as a graph, if it is one for a GPU and can be captured."""
+        if self.device.type != "cuda" or self.uncaptured:
+            return replay
+        try:
+            return Graph(replay, rows, tensors, changed, self._pool)
+        except Exception as error:  # whatever an operation does that a graph cannot hold
+            if is_out_of_memory(error):
+                raise
+            self.uncaptured = f"{type(error).__name__}: {error}".splitlines()[0]
+            return replay
+
+    def _as_it_is(self, function: Replay, tensors: list[Tensor]) -> list[Any]:
+        if self.device.type != "cpu":
+            return function(*tensors)
+        with WholeVectors():  # type: ignore[no-untyped-call]
+            return function(*tensors)

@@ -84,7 +84,7 @@ class Program:
         self.drops, self.traces, self.has_drawn = True, True, False
         self.within = False
         self.settled = False
-        self._passes = Passes()
+        self.passes = Passes(device)
         self.reached: dict[str, frozenset[str]] = {}
 
     def leave_out(self, idle: Collection[str]) -> None:
@@ -198,7 +198,7 @@ class Program:
         return loss, *about
 
     def _run(self, name: Hashable, function: Callable[..., Any], *arguments: Any) -> Any:
-        return self._passes.run(name, function, *arguments) if self.settled else function(*arguments)
+        return self.passes.run(name, function, *arguments) if self.settled else function(*arguments)
 
     @torch.no_grad()
     def trace(self, parameters: Tensors, others: Tensors) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ aten = torch.ops.aten
 ALIASES = frozenset(("aten::detach", "aten::alias"))
 """Operations that give their argument, as far as numbers are concerned."""
 
-DIRECT = {
+DIRECT: dict[Any, Callable[..., Any]] = {
     aten.add.Tensor: torch.add,
     aten.bmm.default: torch.bmm,
     aten.cat.default: torch.cat,
@@ -81,10 +81,11 @@ class UnrecordableError(Exception):
 
 
 class Recorder(WholeVectors):
-    """Notes the operations of a block, whose inputs are `inputs`; within it, members' bits are kept as otherwise."""
+    """Notes the operations of a block, whose inputs are `inputs`; `on_cpu`, members' bits are kept within it, too."""
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()
+    def __init__(self, inputs: Sequence[Tensor], on_cpu: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._on_cpu = on_cpu
         self.calls: list[Call] = []
         self.unrecordable = ""
         self._values = WeakIdKeyDictionary()
@@ -97,7 +98,7 @@ class Recorder(WholeVectors):
         kwargs, name = kwargs or {}, func._schema.name
         if name in READS:
             self.unrecordable = name
-        function = needed(func, *args, **kwargs)
+        function = needed(func, *args, **kwargs) if self._on_cpu else func
         arguments, options = tree_map(self._noted, (args, kwargs))
         result = function(*args, **kwargs)
         if name in ALIASES or _is_the_same(func, args, result):
@@ -114,7 +115,9 @@ class Recorder(WholeVectors):
         return result
 
     def _noted(self, argument: Any) -> Any:
-        return self._values.get(argument, argument.detach()) if isinstance(argument, Tensor) else argument
+        if not isinstance(argument, Tensor):
+            return argument
+        return self._values[argument] if argument in self._values else argument.detach()
 
     def value_of(self, tensor: Tensor | None) -> Value | None:
         """Where an output comes from; `UnrecordableError` for one that no operation gave."""
@@ -141,12 +144,14 @@ class Rows:
     times: int
 
 
-def recorded(function: Callable[..., list[Tensor | None]], inputs: Sequence[Tensor]) -> tuple[list[Any], Recording]:
-    """What a function of tensors with equally many rows gives, and its recording.
+def recorded(
+    function: Callable[..., list[Tensor | None]], inputs: Sequence[Tensor], on_cpu: bool = True
+) -> tuple[list[Any], Recording]:
+    """What a function of tensors with equally many rows gives, and its recording; they lie on the CPU, or on another.
 
     Raises `UnrecordableError` where its operations alone do not tell what it does.
     """
-    with Recorder(inputs) as recorder:
+    with Recorder(inputs, on_cpu) as recorder:
         outputs = function(*inputs)
     if recorder.unrecordable:
         raise UnrecordableError(f"it reads numbers: {recorder.unrecordable}")
@@ -166,7 +171,8 @@ def generalized(one: Recording, other: Recording) -> Recording | None:
         merged = [_merged(a, b, one.rows, other.rows) for a, b in zip(left, right, strict=True)]
         if any(entry is _DIFFERENT for entry in merged):
             return None
-        calls.append(Call(first.function, *tree_unflatten(merged, form), first.several))
+        arguments, options = tree_unflatten(merged, form)
+        calls.append(Call(first.function, arguments, options, first.several))
     return Recording(0, calls, one.outputs)
 
 
@@ -241,14 +247,12 @@ def _last_uses(recording: Recording) -> dict[int, list[int]]:
     """By operation, of which operations' results it is the last to need any; none that are outputs."""
     last = {number: number for number in range(len(recording.calls))}
     for number, call in enumerate(recording.calls):
-        for value in _values(call):
-            if value.number >= 0:
-                last[value.number] = number
+        last.update({value.number: number for value in _values(call) if value.number >= 0})
     kept = {value.number for value in recording.outputs if value is not None}
     found: dict[int, list[int]] = {}
-    for value, number in last.items():
-        if value not in kept:
-            found.setdefault(number, []).append(value)
+    for earlier, number in last.items():
+        if earlier not in kept:
+            found.setdefault(number, []).append(earlier)
     return found
 
 
