@@ -105,7 +105,7 @@ class Recorder(WholeVectors):
             self._values[result] = arguments[0]
             return result
         if name == "aten::lift_fresh":  # a constant made in Python: the next time it must be as fresh
-            function = torch.ops.aten.clone.default
+            function, arguments = aten.clone.default, (result.clone(),)
         several = isinstance(result, (tuple, list))
         number = len(self.calls)
         self.calls.append(Call(DIRECT.get(function, function), arguments, options, several))
