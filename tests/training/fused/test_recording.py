@@ -74,16 +74,29 @@ def test_numbers_that_are_read_cannot_be_recorded() -> None:
         recorded(lambda inputs: [inputs * inputs.sum().item()], [drawn(0, 3, 2)])
 
 
-def test_what_is_made_in_python_is_made_anew() -> None:
+def test_constants_that_are_made_in_python_are_made_anew() -> None:
     def added(inputs: Tensor) -> list[Tensor | None]:
-        total = torch.tensor(0.0)
-        total += inputs.sum()
-        return [inputs + total]
+        def total(inputs: Tensor) -> Tensor:
+            steps = torch.tensor(0.0)
+            steps += 2
+            return inputs + steps
 
-    _, recording = recorded(added, [drawn(0, 3, 2)])
-    replay = replay_of(recording)
+        return [vmap(total)(inputs)]
+
+    replay = replay_of(recorded(added, [drawn(0, 3, 2)])[1])
     for seed in range(3):
-        assert_same(replay(3, drawn(seed, 3, 2)), added(drawn(seed, 3, 2)))
+        assert_same(replay(3, drawn(seed, 3, 2)), [drawn(seed, 3, 2) + 2])
+
+
+def test_what_changes_tensors_of_others_cannot_be_recorded() -> None:
+    count = torch.zeros(())
+
+    def counting(inputs: Tensor) -> list[Tensor]:
+        count.add_(1)
+        return [inputs + count]
+
+    with pytest.raises(UnrecordableError, match="none of its tensors"):
+        recorded(counting, [drawn(0, 3, 2)])
 
 
 class TestPasses:

@@ -97,15 +97,18 @@ class Recorder(WholeVectors):
     ) -> Any:
         kwargs, name = kwargs or {}, func._schema.name
         if name in READS:
-            self.unrecordable = name
+            self.unrecordable = f"it reads numbers: {name}"
+        if func._schema.is_mutable and not all(tensor in self._values for tensor in _written(func, args, kwargs)):
+            self.unrecordable = f"it changes what is none of its tensors: {name}"
         function = needed(func, *args, **kwargs) if self._on_cpu else func
         arguments, options = tree_map(self._noted, (args, kwargs))
         result = function(*args, **kwargs)
-        if name in ALIASES or _is_the_same(func, args, result):
-            self._values[result] = arguments[0]
-            return result
         if name == "aten::lift_fresh":  # a constant made in Python: the next time it must be as fresh
             function, arguments = aten.clone.default, (result.clone(),)
+        elif name in ALIASES or _is_the_same(func, args, result):
+            if isinstance(arguments[0], Value):
+                self._values[result] = arguments[0]
+            return result
         several = isinstance(result, (tuple, list))
         number = len(self.calls)
         self.calls.append(Call(DIRECT.get(function, function), arguments, options, several))
@@ -127,6 +130,14 @@ class Recorder(WholeVectors):
             raise UnrecordableError("an output comes from nowhere")
         found: Value = self._values[tensor]
         return found
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+    """The tensors that an operation changes, by its schema."""
+    for place, argument in enumerate(func._schema.arguments):
+        value = args[place] if place < len(args) else kwargs.get(argument.name)
+        if argument.is_write and isinstance(value, Tensor):
+            yield value
 
 
 def _is_the_same(func: Any, args: tuple[Any, ...], result: Any) -> bool:
@@ -154,7 +165,7 @@ def recorded(
     with Recorder(inputs, on_cpu) as recorder:
         outputs = function(*inputs)
     if recorder.unrecordable:
-        raise UnrecordableError(f"it reads numbers: {recorder.unrecordable}")
+        raise UnrecordableError(recorder.unrecordable)
     found = [recorder.value_of(tensor) for tensor in outputs]
     return outputs, Recording(len(inputs[0]), recorder.calls, found)
 
