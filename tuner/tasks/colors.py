@@ -209,6 +209,8 @@ class _Separation(torch.autograd.Function):
     2 sum_j (c_k + c_j) u_kj (p_j - p_k). Any dimensions may come before the batch.
     """
 
+    recordable = True  # no number is read in Python, so that its operations may be recorded
+
     @staticmethod
     def forward(points: Tensor, colors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The means (batch,), u (batch x batch, 0 between samples of one colour), and each sample's others (batch,)."""

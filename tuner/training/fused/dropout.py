@@ -72,6 +72,11 @@ _ONE = 0x3F800000
 """The bits of a float32 of 1."""
 
 
+def tables_made() -> int:
+    """How many tables of random words were made so far in this process."""
+    return _words.cache_info().misses
+
+
 @functools.cache
 def _words(log2_count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Two random words for each of 2**log2_count elements, 16 or more; the second are odd (elements, int32 each).

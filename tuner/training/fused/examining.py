@@ -6,6 +6,8 @@ replace their buffers. Those must be refused too, for they would train wrongly w
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -57,7 +59,8 @@ def examined(
             # torch says once of what vmap does one by one: what that costs is measured, not warned of.
             warnings.filterwarnings("ignore", "There is a performance drop")
             program = Program(task, data, even, terms, device)
-            expected = _prepare(program, even)
+            with _unassigned(task):
+                expected = _prepare(program, even)
             try:
                 _try(program, even, goal, expected)
             except RuntimeError as error:
@@ -84,9 +87,13 @@ def _prepare(program: Program, recipe: Recipe) -> tuple[float, float]:
     _check_state(model)
     if any(getattr(part, "padding_idx", None) is not None for part in model.modules()):
         raise NotFusableError("its embedding has a padding_idx, which vmap overlooks")
-    properties = {**recipe.data, "phase": ""}
+    properties, kept = {**recipe.data, "phase": ""}, _content(vars(task))
     batch = next(training_batches(task, program.data.train, recipe, 0, device, lambda step: properties))
-    before, versions = _attributes(model), {name: buffer._version for name, buffer in model.named_buffers()}
+    before, kept, versions = (
+        _attributes(model),
+        _content(vars(task)),
+        {name: buffer._version for name, buffer in model.named_buffers()},
+    )
     dropout = MemberDropout(torch.zeros((), dtype=torch.int64, device=device))
     with forward_in(program.precision, device), _undrawn(), dropout:
         output = task.forward(model, batch)
@@ -99,11 +106,7 @@ def _prepare(program: Program, recipe: Recipe) -> tuple[float, float]:
             f"its forward makes or drops a buffer: {', '.join(sorted(after.keys() ^ versions.keys()))}"
         )
     program.changing = frozenset(name for name in after if after[name] != versions[name])
-    if _attributes(model) != before:
-        changed = ", ".join(
-            sorted({".".join(filter(None, key)) for key, _ in before.items() ^ _attributes(model).items()})
-        )
-        raise NotFusableError(f"its forward changes what is neither parameter nor buffer: {changed}")
+    _check_attributes(before, model, "its forward")
     trained = {name: entry for name, entry in model.named_parameters() if entry.requires_grad}
     if any(entry._backward_hooks for entry in trained.values()):
         raise NotFusableError("its parameters have gradient hooks")
@@ -113,9 +116,17 @@ def _prepare(program: Program, recipe: Recipe) -> tuple[float, float]:
         program.reached[name] = frozenset(reached)
     program.leave_out(trained.keys() - frozenset().union(*program.reached.values()))
     _look_on(program, recipe, model)
+    _check_attributes(before, model, "its forward in validation", training=False)
     loss = torch.stack(list(terms.values())).sum()
     gradients = [entry for entry in _gradients(loss, list(trained.values())) if entry is not None]
-    return float(loss.detach()), float(nn.utils.get_total_norm(gradients))
+    norm = float(nn.utils.get_total_norm(gradients))
+    for action in task.actions:
+        with torch.no_grad():
+            task.on_action(action, model.train(), copied(device, task.state()))
+        _check_attributes(before, model, f"its action '{action}'")
+    if _content(vars(task)) != kept:
+        raise NotFusableError("its task keeps something on itself that a step or an action changes")
+    return float(loss.detach()), norm
 
 
 @torch.no_grad()
@@ -145,13 +156,50 @@ def _check_state(model: nn.Module) -> None:
 
 def _attributes(model: nn.Module) -> dict[tuple[str, str], Any]:
     """What the model's parts keep in plain attributes."""
-    plain = (bool, int, float, str, bytes, type(None))
     return {
-        (path, name): value if isinstance(value, plain) else (id(value), len(value) if hasattr(value, "__len__") else 0)
+        (path, name): _content(value)
         for path, part in model.named_modules()
         for name, value in vars(part).items()
-        if name not in ("_parameters", "_buffers", "_modules", "training")
+        if name not in ("_parameters", "_buffers", "_modules")
     }
+
+
+def _check_attributes(before: dict[tuple[str, str], Any], model: nn.Module, what: str, training: bool = True) -> None:
+    """Raise `NotFusableError` where something else stands in an attribute than before."""
+    after = _attributes(model)
+    names = {key for key, _ in before.items() ^ after.items() if training or key[1] != "training"}
+    if names:
+        changed = ", ".join(sorted(".".join(filter(None, key)) for key in names))
+        raise NotFusableError(f"{what} changes what is neither parameter nor buffer: {changed}")
+
+
+def _content(value: Any) -> Any:
+    """Something that is equal as long as nothing in a value is changed."""
+    if isinstance(value, (bool, int, float, str, bytes, type(None))):
+        return value
+    try:
+        return pickle.dumps(value)
+    except Exception:  # whatever cannot be pickled
+        return id(value), len(value) if hasattr(value, "__len__") else 0
+
+
+@contextlib.contextmanager
+def _unassigned(task: Task) -> Iterator[None]:
+    """A block in which nothing may be assigned to the task: all trials share it."""
+    kind, names = type(task), set()
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        def __setattr__(self, name: str, value: Any) -> None:
+            names.add(name)
+            super().__setattr__(name, value)
+
+    task.__class__ = Watched
+    try:
+        yield
+    finally:
+        object.__setattr__(task, "__class__", kind)
+    if names:
+        raise NotFusableError(f"its task keeps what a step needs on itself: {', '.join(sorted(names))}")
 
 
 class _undrawn:  # noqa: N801

@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from tuner.training.fused.dropout import tables_made
 from tuner.training.fused.graphs import Graph
 from tuner.training.fused.recording import Recording, UnrecordableError, generalized, recorded, replay_of, same_bits
 from tuner.training.fused.vectors import WholeVectors
 from tuner.training.trainer import is_out_of_memory
 
 Replay = Callable[..., list[Tensor | None]]
+
+MOST_PASSES = 32
+"""So many passes, which differ in shapes or in what they depend on, are remembered; the last ones."""
 
 CLOSE = {"rtol": 1e-3, "atol": 1e-5}
 """How near a replay must be on a GPU, where sums may be added in another order each time; on the CPU bits are equal."""
@@ -61,7 +65,10 @@ class Passes:
         others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         key = (name, form, repr(others), *((tensor.shape[1:], tensor.dtype) for tensor in tensors))
         with self._lock:
-            known = self._known.setdefault(key, _Known())
+            known = self._known.pop(key, None) or _Known()
+            self._known[key] = known
+            while len(self._known) > MOST_PASSES:
+                del self._known[next(iter(self._known))]
 
         def flat(*tensors: Tensor) -> list[Tensor | None]:
             given = iter(tensors)
@@ -85,17 +92,22 @@ class Passes:
         return self._try(known, rows, replay, function, tensors)
 
     def _record(self, known: _Known, rows: int, function: Replay, tensors: list[Tensor]) -> list[Any]:
+        tables = tables_made()
         try:
             outputs, recording = recorded(function, tensors, on_cpu=self.device.type == "cpu")
         except UnrecordableError:
             known.refused = True
             return self._as_it_is(function, tensors)
+        if tables_made() != tables:  # which is not to be done again each time
+            return outputs
         with self._lock:
             known.replays[rows] = replay_of(recording)
             for other in known.recordings.values():
                 general = generalized(other, recording)
                 if general is not None:
                     known.any_rows = replay_of(general)
+                    known.recordings = {}
+                    return outputs
             known.recordings[rows] = recording
         return outputs
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.autograd_function import custom_function_call
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -41,6 +43,11 @@ DIRECT: dict[Any, Callable[..., Any]] = {
     aten.view.default: Tensor.view,
 }
 """Frequent operations by torch's other name for them, under which they take half as long to call."""
+
+READERS = frozenset(
+    (Tensor.item, Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__bool__, Tensor.__int__, Tensor.__float__)
+)
+"""What brings numbers into Python past the operations."""
 
 READS = frozenset(("aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::nonzero"))
 """Operations that bring numbers into Python, or make shapes of them: what follows may be another thing next time."""
@@ -88,6 +95,7 @@ class Recorder(WholeVectors):
         self._on_cpu = on_cpu
         self.calls: list[Call] = []
         self.unrecordable = ""
+        self._constants: set[int] = set()
         self._values = WeakIdKeyDictionary()
         for place, tensor in enumerate(inputs):
             self._values[tensor] = Value(-1 - place)
@@ -98,13 +106,14 @@ class Recorder(WholeVectors):
         kwargs, name = kwargs or {}, func._schema.name
         if name in READS:
             self.unrecordable = f"it reads numbers: {name}"
-        if func._schema.is_mutable and not all(tensor in self._values for tensor in _written(func, args, kwargs)):
-            self.unrecordable = f"it changes what is none of its tensors: {name}"
         function = needed(func, *args, **kwargs) if self._on_cpu else func
         arguments, options = tree_map(self._noted, (args, kwargs))
+        if any(_storage(tensor) in self._constants for tensor in _written(func, args, kwargs)):
+            self.unrecordable = f"it changes what is none of its tensors: {name}"
         result = function(*args, **kwargs)
         if name == "aten::lift_fresh":  # a constant made in Python: the next time it must be as fresh
             function, arguments = aten.clone.default, (result.clone(),)
+            self._constants.discard(_storage(result))
         elif name in ALIASES or _is_the_same(func, args, result):
             if isinstance(arguments[0], Value):
                 self._values[result] = arguments[0]
@@ -120,7 +129,10 @@ class Recorder(WholeVectors):
     def _noted(self, argument: Any) -> Any:
         if not isinstance(argument, Tensor):
             return argument
-        return self._values[argument] if argument in self._values else argument.detach()
+        if argument in self._values:
+            return self._values[argument]
+        self._constants.add(_storage(argument))
+        return argument.detach()
 
     def value_of(self, tensor: Tensor | None) -> Value | None:
         """Where an output comes from; `UnrecordableError` for one that no operation gave."""
@@ -132,12 +144,43 @@ class Recorder(WholeVectors):
         return found
 
 
-def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
-    """The tensors that an operation changes, by its schema."""
-    for place, argument in enumerate(func._schema.arguments):
-        value = args[place] if place < len(args) else kwargs.get(argument.name)
-        if argument.is_write and isinstance(value, Tensor):
-            yield value
+CHANGED_AVERAGES = slice(3, 5)
+"""The arguments of `native_batch_norm` that it changes, of which its schema is silent."""
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors that an operation changes."""
+    if func is aten.native_batch_norm.default:
+        return [value for value in args[CHANGED_AVERAGES] if isinstance(value, Tensor)]
+    if not func._schema.is_mutable:
+        return []
+    given = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+    written = [given.get(argument.name) for argument in func._schema.arguments if argument.is_write]
+    return [leaf for leaf in tree_flatten(written)[0] if isinstance(leaf, Tensor)]
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class _Reading(TorchFunctionMode):
+    """Tells a recorder of numbers that are read in ways which are no operations.
+
+    It does not see into the `vmap` of an `autograd.Function`, which says `recordable = True` where it reads none.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in READERS:
+            self._recorder.unrecordable = f"it reads numbers: {getattr(func, '__name__', func)}"
+        if func is custom_function_call and not (args[0].generate_vmap_rule or getattr(args[0], "recordable", False)):
+            self._recorder.unrecordable = f"{args[0].__name__} has a vmap of its own, where it may read numbers"
+        return func(*args, **(kwargs or {}))
 
 
 def _is_the_same(func: Any, args: tuple[Any, ...], result: Any) -> bool:
@@ -162,7 +205,7 @@ def recorded(
 
     Raises `UnrecordableError` where its operations alone do not tell what it does.
     """
-    with Recorder(inputs, on_cpu) as recorder:
+    with Recorder(inputs, on_cpu) as recorder, _Reading(recorder):
         outputs = function(*inputs)
     if recorder.unrecordable:
         raise UnrecordableError(recorder.unrecordable)
