@@ -113,7 +113,8 @@ class Passes:
 
     def _try(self, known: _Known, rows: int, replay: Replay, function: Replay, tensors: list[Tensor]) -> list[Any]:
         """Run both ways; a pass may change buffers among its inputs."""
-        before, copies = ([tensor.clone() for tensor in tensors] for _ in range(2))
+        copies = [tensor.clone() for tensor in tensors]
+        before = [tensor.clone() for tensor in tensors] if self.device.type == "cuda" else tensors
         outputs = self._as_it_is(function, tensors)
         try:
             found = replay(rows, *copies)
