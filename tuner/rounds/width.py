@@ -22,7 +22,7 @@ NARROW = 4
 """So many at once, or an eighth of the budget if that is more, lose next to nothing of what a sampler learns."""
 
 MEMORY_BYTES = 2**28
-"""What the trials in flight may hold together, at `BYTES_A_PARAMETER` each."""
+"""What the trainings in flight may hold together, at `BYTES_A_PARAMETER` each."""
 
 BYTES_A_PARAMETER = 20
 """Of float32: weights, gradient, two slots of an optimizer, and the weights kept."""
@@ -37,7 +37,7 @@ def with_width(space: SearchSpace, fusable: bool, parameters: int) -> SearchSpac
     if not space.parallel_by_rule or not fusable or space.fuse == "off":
         return space
     fitting = MEMORY_BYTES // (BYTES_A_PARAMETER * max(1, parameters))
-    return replace(space, parallel=max(2, min(WIDTHS[space.sampler] * trials_a_training(space), fitting)))
+    return replace(space, parallel=max(2, min(WIDTHS[space.sampler], fitting)) * trials_a_training(space))
 
 
 def trials_a_training(space: SearchSpace) -> int:
