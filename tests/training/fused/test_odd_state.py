@@ -65,6 +65,16 @@ def test_models_that_keep_something(name: str) -> None:
     assert_refused(lambda: With(lambda: Doing(counted(change), kept=make())), "neither parameter nor buffer: kept")
 
 
+def counts_what_it_predicts(model: Any, x: Tensor) -> Tensor:
+    if not model.training:
+        model.seen.add_(len(x))
+    return x
+
+
+def test_models_whose_buffers_change_in_validation() -> None:
+    assert_refused(lambda: With(lambda: Doing(counts_what_it_predicts)), "changes a buffer in validation")
+
+
 class Keeping(Regression):
     """Keeps the noise of its batches, by which it weighs the loss."""
 

@@ -171,3 +171,15 @@ class TestPasses:
             assert same_bits(found["several"][0], expected["several"][0])
             assert found["none"] is None
             assert found["several"][1] == {}
+
+    def test_that_cannot_be_recorded_runs_once(self) -> None:
+        """What it does beside is not done twice."""
+        passes, calls = Passes(CPU), []
+
+        def reading(inputs: Tensor) -> list[Tensor]:
+            calls.append(inputs.sum().item())
+            return [inputs * 2]
+
+        for call in range(1, 4):
+            passes.run("name", reading, torch.ones(3, 2))
+            assert len(calls) == call

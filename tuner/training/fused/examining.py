@@ -89,23 +89,18 @@ def _prepare(program: Program, recipe: Recipe) -> tuple[float, float]:
         raise NotFusableError("its embedding has a padding_idx, which vmap overlooks")
     properties, kept = {**recipe.data, "phase": ""}, _content(vars(task))
     batch = next(training_batches(task, program.data.train, recipe, 0, device, lambda step: properties))
-    before, kept, versions = (
-        _attributes(model),
-        _content(vars(task)),
-        {name: buffer._version for name, buffer in model.named_buffers()},
-    )
+    before, buffers = _attributes(model), _buffers(model)
     dropout = MemberDropout(torch.zeros((), dtype=torch.int64, device=device))
     with forward_in(program.precision, device), _undrawn(), dropout:
         output = task.forward(model, batch)
         losses = task.losses(output, batch, copied(device, task.state()))
         task.metrics(output, batch)
     terms = {name: losses[name].mean() for name in program.terms}
-    after = {name: buffer._version for name, buffer in model.named_buffers()}
-    if after.keys() != versions.keys():
-        raise NotFusableError(
-            f"its forward makes or drops a buffer: {', '.join(sorted(after.keys() ^ versions.keys()))}"
-        )
-    program.changing = frozenset(name for name in after if after[name] != versions[name])
+    after = _buffers(model)
+    if after.keys() != buffers.keys():
+        names = ", ".join(sorted(after.keys() ^ buffers.keys()))
+        raise NotFusableError(f"its forward makes or drops a buffer: {names}")
+    program.changing = frozenset(name for name in after if after[name] != buffers[name])
     _check_attributes(before, model, "its forward")
     trained = {name: entry for name, entry in model.named_parameters() if entry.requires_grad}
     if any(entry._backward_hooks for entry in trained.values()):
@@ -115,7 +110,10 @@ def _prepare(program: Program, recipe: Recipe) -> tuple[float, float]:
         reached = (key for key, gradient in zip(trained, found, strict=True) if gradient is not None)
         program.reached[name] = frozenset(reached)
     program.leave_out(trained.keys() - frozenset().union(*program.reached.values()))
+    buffers = _buffers(model)
     _look_on(program, recipe, model)
+    if _buffers(model) != buffers:
+        raise NotFusableError("its forward changes a buffer in validation")
     _check_attributes(before, model, "its forward in validation", training=False)
     loss = torch.stack(list(terms.values())).sum()
     gradients = [entry for entry in _gradients(loss, list(trained.values())) if entry is not None]
@@ -144,6 +142,11 @@ def _gradients(loss: Tensor, leaves: list[nn.Parameter]) -> tuple[Tensor | None,
     if not loss.requires_grad:
         return (None,) * len(leaves)
     return torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)
+
+
+def _buffers(model: nn.Module) -> dict[str, Any]:
+    """What tells whether buffers were written to: batch normalisation writes without counting a version."""
+    return {name: (buffer._version, _content(buffer.detach().cpu())) for name, buffer in model.named_buffers()}
 
 
 def _check_state(model: nn.Module) -> None:

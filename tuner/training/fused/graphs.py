@@ -19,8 +19,8 @@ WARM_UPS = 2
 class Graph:
     """A replay for some number of rows, captured with inputs of the form of `tensors`.
 
-    `changed` are the places of the inputs that it changes, which are copied back. `pool` is the memory that graphs
-    which never run at once may share. Raises what the capture raises; then the replay is to be run as it is.
+    `pool` is the memory that graphs which never run at once may share. Raises what the capture raises; then the replay
+    is to be run as it is.
     """
 
     def __init__(
@@ -28,11 +28,9 @@ class Graph:
         replay: Callable[..., list[Tensor | None]],
         rows: int,
         tensors: list[Tensor],
-        changed: list[int],
         pool: Any,
     ) -> None:
         self._inputs = [tensor.clone() for tensor in tensors]
-        self._changed = changed
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -47,7 +45,4 @@ class Graph:
         """What the replay gives for these inputs, until the next call."""
         torch._foreach_copy_(self._inputs, list(tensors))
         self._graph.replay()
-        if self._changed:
-            given, kept = ([lot[place] for place in self._changed] for lot in (tensors, self._inputs))
-            torch._foreach_copy_(given, kept)
         return self._outputs

@@ -95,9 +95,9 @@ class Passes:
         tables = tables_made()
         try:
             outputs, recording = recorded(function, tensors, on_cpu=self.device.type == "cpu")
-        except UnrecordableError:
+        except UnrecordableError as error:
             known.refused = True
-            return self._as_it_is(function, tensors)
+            return error.outputs
         if tables_made() != tables:  # which is not to be done again each time
             return outputs
         with self._lock:
@@ -112,9 +112,8 @@ class Passes:
         return outputs
 
     def _try(self, known: _Known, rows: int, replay: Replay, function: Replay, tensors: list[Tensor]) -> list[Any]:
-        """Run both ways; a pass may change buffers among its inputs."""
+        """Run both ways, on copies, as a model may change its batch."""
         copies = [tensor.clone() for tensor in tensors]
-        before = [tensor.clone() for tensor in tensors] if self.device.type == "cuda" else tensors
         outputs = self._as_it_is(function, tensors)
         try:
             found = replay(rows, *copies)
@@ -124,10 +123,9 @@ class Passes:
             known.refused = True
             return outputs
         same = all(map(self._same, [*outputs, *tensors], [*found, *copies]))
-        changed = [place for place, pair in enumerate(zip(before, tensors, strict=True)) if not same_bits(*pair)]
         with self._lock:
             if same:
-                known.trusted[rows] = self._captured(replay, rows, tensors, changed)
+                known.trusted[rows] = self._captured(replay, rows, tensors)
             elif known.any_rows is replay:
                 known.any_rows = None
             else:
@@ -141,12 +139,12 @@ class Passes:
             return same_bits(expected, found)
         return torch.allclose(expected, found, equal_nan=True, **CLOSE)
 
-    def _captured(self, replay: Replay, rows: int, tensors: list[Tensor], changed: list[int]) -> Replay:
+    def _captured(self, replay: Replay, rows: int, tensors: list[Tensor]) -> Replay:
         """The replay as a graph, if it is one for a GPU and can be captured."""
         if self.device.type != "cuda" or self.uncaptured:
             return replay
         try:
-            return Graph(replay, rows, tensors, changed, self._pool)
+            return Graph(replay, rows, tensors, self._pool)
         except Exception as error:  # whatever an operation does that a graph cannot hold
             if is_out_of_memory(error):
                 raise

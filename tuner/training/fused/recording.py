@@ -84,7 +84,11 @@ class Recording:
 
 
 class UnrecordableError(Exception):
-    """Says that a function does what a list of operations cannot do again."""
+    """Says that a function does what a list of operations cannot do again; what it did give are `outputs`."""
+
+    def __init__(self, reason: str, outputs: list[Any]) -> None:
+        super().__init__(reason)
+        self.outputs = outputs
 
 
 class Recorder(WholeVectors):
@@ -134,12 +138,12 @@ class Recorder(WholeVectors):
         self._constants.add(_storage(argument))
         return argument.detach()
 
-    def value_of(self, tensor: Tensor | None) -> Value | None:
-        """Where an output comes from; `UnrecordableError` for one that no operation gave."""
-        if tensor is None:
-            return None
-        if tensor not in self._values:
-            raise UnrecordableError("an output comes from nowhere")
+    def knows(self, tensor: Tensor) -> bool:
+        """Whether a tensor is an input, or an operation gave it."""
+        return tensor in self._values
+
+    def value_of(self, tensor: Tensor) -> Value:
+        """Where a tensor that it knows comes from."""
         found: Value = self._values[tensor]
         return found
 
@@ -208,8 +212,10 @@ def recorded(
     with Recorder(inputs, on_cpu) as recorder, _Reading(recorder):
         outputs = function(*inputs)
     if recorder.unrecordable:
-        raise UnrecordableError(recorder.unrecordable)
-    found = [recorder.value_of(tensor) for tensor in outputs]
+        raise UnrecordableError(recorder.unrecordable, outputs)
+    if not all(tensor is None or recorder.knows(tensor) for tensor in outputs):
+        raise UnrecordableError("an output comes from nowhere", outputs)
+    found = [None if tensor is None else recorder.value_of(tensor) for tensor in outputs]
     return outputs, Recording(len(inputs[0]), recorder.calls, found)
 
 
