@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from tuner.training.fused.passes import Passes
-from tuner.training.fused.recording import UnrecordableError, generalized, recorded, replay_of, same_bits
+from tuner.training.fused.recording import UnrecordableError, generalized, recorded, same_bits
+from tuner.training.fused.replays import as_python
 
 CPU = torch.device("cpu")
 
@@ -53,7 +54,7 @@ def test_two_recordings_serve_any_number_of_rows(first: int, second: int, rows: 
     general = generalized(*recordings)
     assert general is not None
     expected, _ = recorded(trained, stack(rows, seed))
-    assert_same(replay_of(general)(rows, *stack(rows, seed)), expected)
+    assert_same(as_python(general)(rows, *stack(rows, seed)), expected)
 
 
 def test_what_depends_on_the_rows_otherwise_is_not_made_general() -> None:
@@ -66,7 +67,7 @@ def test_what_depends_on_the_rows_otherwise_is_not_made_general() -> None:
     for function in (row_by_row, named):
         one, other = (recorded(function, [drawn(0, rows, 2)])[1] for rows in (3, 4))
         assert generalized(one, other) is None
-        assert_same(replay_of(other)(4, drawn(5, 4, 2)), function(drawn(5, 4, 2)))
+        assert_same(as_python(other)(4, drawn(5, 4, 2)), function(drawn(5, 4, 2)))
 
 
 def test_numbers_that_are_read_cannot_be_recorded() -> None:
@@ -83,7 +84,7 @@ def test_constants_that_are_made_in_python_are_made_anew() -> None:
 
         return [vmap(total)(inputs)]
 
-    replay = replay_of(recorded(added, [drawn(0, 3, 2)])[1])
+    replay = as_python(recorded(added, [drawn(0, 3, 2)])[1])
     for seed in range(3):
         assert_same(replay(3, drawn(seed, 3, 2)), [drawn(seed, 3, 2) + 2])
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
 from threading import Lock
 from typing import Any
 
@@ -13,11 +12,10 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from tuner.training.fused.dropout import tables_made
 from tuner.training.fused.graphs import Graph
-from tuner.training.fused.recording import Recording, UnrecordableError, generalized, recorded, replay_of, same_bits
+from tuner.training.fused.recording import ANY, Recording, UnrecordableError, generalized, recorded, same_bits
+from tuner.training.fused.replays import Replay, as_python, as_script
 from tuner.training.fused.vectors import WholeVectors
 from tuner.training.trainer import is_out_of_memory
-
-Replay = Callable[..., list[Tensor | None]]
 
 MOST_PASSES = 32
 """So many passes, which differ in shapes or in what they depend on, are remembered; the last ones."""
@@ -26,19 +24,53 @@ CLOSE = {"rtol": 1e-3, "atol": 1e-5}
 """How near a replay must be on a GPU, where sums may be added in another order each time; on the CPU bits are equal."""
 
 
-@dataclass
+WAYS = ((True, True), (False, True), (False, False))
+"""How replays are tried, one way after another: as scripts or not, and for any number of rows or not."""
+
+
 class _Known:
-    """What is known of one pass: recordings by their number of rows, and one for any number where two agree.
+    """What is known of one pass: recordings by their number of rows, or one for any number where two agree.
 
     `trusted` are the numbers of rows for which a replay gave what the pass itself gave, with what runs from then on.
     """
 
-    form: TreeSpec | None = None
-    recordings: dict[int, Recording] = field(default_factory=dict)
-    replays: dict[int, Replay] = field(default_factory=dict)
-    any_rows: Replay | None = None
-    trusted: dict[int, Replay] = field(default_factory=dict)
-    refused: bool = False
+    def __init__(self, ways: Sequence[tuple[bool, bool]]) -> None:
+        self.form: TreeSpec | None = None
+        self._begin(ways)
+
+    def _begin(self, ways: Sequence[tuple[bool, bool]]) -> None:
+        self.trusted: dict[int, Replay] = {}
+        self._recordings: dict[int, Recording] = {}
+        self._replays: dict[int, Replay] = {}
+        self._ways = ways
+
+    @property
+    def refused(self) -> bool:
+        """Whether the pass is to run as it is."""
+        return not self._ways
+
+    def refuse(self) -> None:
+        """It cannot be recorded."""
+        self._begin(())
+
+    def doubt(self) -> None:
+        """A replay was another thing: begin anew, the next way."""
+        self._begin(self._ways[1:])
+
+    def add(self, recording: Recording) -> None:
+        """A recording for one more number of rows."""
+        general = self._ways[0][1]
+        found = [generalized(other, recording) for other in self._recordings.values()] if general else []
+        merged = next((one for one in found if one is not None), None)
+        self._recordings = {**self._recordings, recording.rows: recording} if merged is None else {ANY: merged}
+
+    def replay(self, rows: int) -> Replay | None:
+        """The replay for so many rows, if there is a recording; made when it is needed first."""
+        rows = rows if rows in self._recordings else ANY
+        if rows in self._recordings and rows not in self._replays:
+            recording, scripted = self._recordings[rows], self._ways[0][0]
+            self._replays[rows] = (as_script(recording) if scripted else None) or as_python(recording)
+        return self._replays.get(rows)
 
 
 class Passes:
@@ -65,7 +97,7 @@ class Passes:
         others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         key = (name, form, repr(others), *((tensor.shape[1:], tensor.dtype) for tensor in tensors))
         with self._lock:
-            known = self._known.pop(key, None) or _Known()
+            known = self._known.pop(key, None) or _Known(WAYS if self.device.type == "cpu" else WAYS[1:])
             self._known[key] = known
             while len(self._known) > MOST_PASSES:
                 del self._known[next(iter(self._known))]
@@ -86,7 +118,8 @@ class Passes:
             return trusted(rows, *tensors)
         if known.refused:
             return self._as_it_is(function, tensors)
-        replay = known.any_rows or known.replays.get(rows)
+        with self._lock:
+            replay = known.replay(rows)
         if replay is None:
             return self._record(known, rows, function, tensors)
         return self._try(known, rows, replay, function, tensors)
@@ -96,19 +129,12 @@ class Passes:
         try:
             outputs, recording = recorded(function, tensors, on_cpu=self.device.type == "cpu")
         except UnrecordableError as error:
-            known.refused = True
+            known.refuse()
             return error.outputs
         if tables_made() != tables:  # which is not to be done again each time
             return outputs
         with self._lock:
-            known.replays[rows] = replay_of(recording)
-            for other in known.recordings.values():
-                general = generalized(other, recording)
-                if general is not None:
-                    known.any_rows = replay_of(general)
-                    known.recordings = {}
-                    return outputs
-            known.recordings[rows] = recording
+            known.add(recording)
         return outputs
 
     def _try(self, known: _Known, rows: int, replay: Replay, function: Replay, tensors: list[Tensor]) -> list[Any]:
@@ -120,16 +146,13 @@ class Passes:
         except Exception as error:  # an operation may look at more than its arguments
             if is_out_of_memory(error):
                 raise
-            known.refused = True
-            return outputs
-        same = all(map(self._same, [*outputs, *tensors], [*found, *copies]))
+            found = []
+        same = len(found) == len(outputs) and all(map(self._same, [*outputs, *tensors], [*found, *copies]))
         with self._lock:
             if same:
                 known.trusted[rows] = self._captured(replay, rows, tensors)
-            elif known.any_rows is replay:
-                known.any_rows = None
             else:
-                known.refused = True
+                known.doubt()
         return outputs
 
     def _same(self, expected: Tensor | None, found: Tensor | None) -> bool:

@@ -136,35 +136,34 @@ class Program:
         is drawn from (trials,), int64; `used` are the terms that are not of weight 0.
         """
         arguments = (parameters, others, state, batch, weights, keys)
-        with matrices_in(self.precision, self.device):
-            name = ("train", *used)
-            loss, terms, metrics, gradients, changed = self._run(name, partial(self._trained, used), *arguments)
+        with matrices_in(self.precision, self.device), self._caller(training=True) as caller:
+            trained = partial(self._trained, caller, used)
+            loss, terms, metrics, gradients, changed = self._run(("train", *used), trained, *arguments)
         return Step(Outcome(loss, terms, metrics), gradients, changed)
 
     def _trained(
-        self, used: Sequence[int], parameters: Tensors, others: Tensors, state: Tensors, *rest: Any
+        self, caller: _Caller, used: Sequence[int], parameters: Tensors, others: Tensors, state: Tensors, *rest: Any
     ) -> tuple[Tensor, Tensor, Any, Tensors, Tensors]:
         """Losses, terms, metrics, gradients and changed buffers."""
         others = {name: tensor.clone() if name in self.changing else tensor for name, tensor in others.items()}
         parameters = {name: tensor.detach().requires_grad_(not self.within) for name, tensor in parameters.items()}
-        with self._caller(training=True) as caller:
 
-            def loss_of(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor, key: Tensor):  # type: ignore[no-untyped-def]
-                batch, dropout = Batch(*pair), MemberDropout(key)
-                with dropout if self.drops else contextlib.nullcontext():
-                    output = self._call(caller, {**parameters, **others}, self.task.forward, batch)
-                self.has_drawn |= dropout.drawn > 0
-                return self._outcome(output, batch, state, weights, used)
+        def loss_of(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor, key: Tensor):  # type: ignore[no-untyped-def]
+            batch, dropout = Batch(*pair), MemberDropout(key)
+            with dropout if self.drops else contextlib.nullcontext():
+                output = self._call(caller, {**parameters, **others}, self.task.forward, batch)
+            self.has_drawn |= dropout.drawn > 0
+            return self._outcome(output, batch, state, weights, used)
 
-            arguments = (parameters, others, state, *rest)
-            with forward_in(self.precision, self.device):
-                if self.within:
-                    gradients, (loss, about) = _vmapped(torch.func.grad_and_value(loss_of, has_aux=True), *arguments)
-                else:
-                    loss, about = _vmapped(loss_of, *arguments)
-            if not self.within:
-                given = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True)
-                gradients = dict(zip(parameters, given, strict=True))
+        arguments = (parameters, others, state, *rest)
+        with forward_in(self.precision, self.device):
+            if self.within:
+                gradients, (loss, about) = _vmapped(torch.func.grad_and_value(loss_of, has_aux=True), *arguments)
+            else:
+                loss, about = _vmapped(loss_of, *arguments)
+        if not self.within:
+            given = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True)
+            gradients = dict(zip(parameters, given, strict=True))
         return loss.detach(), *about, gradients, {name: others[name] for name in self.changing}
 
     def validate(
@@ -178,23 +177,22 @@ class Program:
     ) -> Outcome:
         """The loss of a validation batch, as `train` takes it."""
         arguments = (parameters, others, state, batch, weights)
-        with torch.no_grad(), matrices_in(self.precision, self.device):
-            return Outcome(*self._run(("validate", *used), partial(self._validated, used), *arguments))
+        with torch.no_grad(), matrices_in(self.precision, self.device), self._caller(training=False) as caller:
+            return Outcome(*self._run(("validate", *used), partial(self._validated, caller, used), *arguments))
 
-    def _validated(self, used: Sequence[int], *arguments: Any) -> tuple[Tensor, Tensor, Any]:
+    def _validated(self, caller: _Caller, used: Sequence[int], *arguments: Any) -> tuple[Tensor, Tensor, Any]:
         """Losses, terms and metrics."""
-        with self._caller(training=False) as caller:
 
-            def one(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor) -> Any:
-                batch = Batch(*pair)
-                output = self._call(caller, {**parameters, **others}, self.task.predict, batch.inputs)
-                return self._outcome(output, batch, state, weights, used)
+        def one(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor) -> Any:
+            batch = Batch(*pair)
+            output = self._call(caller, {**parameters, **others}, self.task.predict, batch.inputs)
+            return self._outcome(output, batch, state, weights, used)
 
-            with forward_in(self.precision, self.device):
-                if self.within:  # some layers are taken apart for a gradient only
-                    _, (loss, about) = _vmapped(torch.func.grad_and_value(one, has_aux=True), *arguments)
-                else:
-                    loss, about = _vmapped(one, *arguments)
+        with forward_in(self.precision, self.device):
+            if self.within:  # some layers are taken apart for a gradient only
+                _, (loss, about) = _vmapped(torch.func.grad_and_value(one, has_aux=True), *arguments)
+            else:
+                loss, about = _vmapped(one, *arguments)
         return loss, *about
 
     def _run(self, name: Hashable, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -7,14 +7,14 @@ A recording made for one number of rows serves any, where two of them differ in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._functorch.autograd_function import custom_function_call
+from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.weak import WeakIdKeyDictionary
@@ -25,24 +25,6 @@ aten = torch.ops.aten
 
 ALIASES = frozenset(("aten::detach", "aten::alias"))
 """Operations that give their argument, as far as numbers are concerned."""
-
-DIRECT: dict[Any, Callable[..., Any]] = {
-    aten.add.Tensor: torch.add,
-    aten.bmm.default: torch.bmm,
-    aten.cat.default: torch.cat,
-    aten.div.Tensor: torch.div,
-    aten.expand.default: Tensor.expand,
-    aten.mul.Tensor: torch.mul,
-    aten.permute.default: torch.permute,
-    aten.select.int: torch.select,
-    aten.stack.default: torch.stack,
-    aten.sub.Tensor: torch.sub,
-    aten.sum.dim_IntList: torch.sum,
-    aten.transpose.int: torch.transpose,
-    aten.unsqueeze.default: torch.unsqueeze,
-    aten.view.default: Tensor.view,
-}
-"""Frequent operations by torch's other name for them, under which they take half as long to call."""
 
 READERS = frozenset(
     (Tensor.item, Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__bool__, Tensor.__int__, Tensor.__float__)
@@ -66,17 +48,21 @@ class Value:
 
 @dataclass(frozen=True)
 class Call:
-    """An operation with its arguments: `Value`s for tensors, other tensors as they are. `several`: it gives a tuple."""
+    """An operator with its arguments: `Value`s for tensors, other tensors as they are. `several`: it gives a tuple."""
 
-    function: Callable[..., Any]
+    function: OpOverload
     arguments: tuple[Any, ...]
     options: dict[str, Any]
     several: bool
 
 
+ANY = 0
+"""Stands for the rows of a recording that serves any number of them."""
+
+
 @dataclass(frozen=True)
 class Recording:
-    """The operations that lead from tensors with `rows` rows to `outputs` (None where there is no tensor)."""
+    """The operations that lead from tensors with `rows` rows (or `ANY` number of them) to `outputs` (None where there is no tensor)."""
 
     rows: int
     calls: Sequence[Call]
@@ -124,7 +110,7 @@ class Recorder(WholeVectors):
             return result
         several = isinstance(result, (tuple, list))
         number = len(self.calls)
-        self.calls.append(Call(DIRECT.get(function, function), arguments, options, several))
+        self.calls.append(Call(function, arguments, options, several))
         for entry, tensor in enumerate(result if several else [result]):
             if isinstance(tensor, Tensor):
                 self._values[tensor] = Value(number, entry)
@@ -233,7 +219,7 @@ def generalized(one: Recording, other: Recording) -> Recording | None:
             return None
         arguments, options = tree_unflatten(merged, form)
         calls.append(Call(first.function, arguments, options, first.several))
-    return Recording(0, calls, one.outputs)
+    return Recording(ANY, calls, one.outputs)
 
 
 _DIFFERENT = object()
@@ -257,65 +243,3 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
-
-
-def replay_of(recording: Recording) -> Callable[..., list[Tensor | None]]:
-    """A function of the number of rows and the inputs that does what was recorded."""
-    names: dict[str, Any] = {}
-    numbers = count()
-
-    def named(value: Any, prefix: str) -> str:
-        name = f"{prefix}{next(numbers)}"
-        names[name] = value
-        return name
-
-    def written(value: Any) -> str:
-        if isinstance(value, Value):
-            if value.number < 0:
-                return f"i{-1 - value.number}"
-            return f"v{value.number}[{value.entry}]" if recording.calls[value.number].several else f"v{value.number}"
-        if isinstance(value, Rows):
-            return f"rows * {value.times}"
-        if value is None or type(value) in (bool, int):
-            return repr(value)
-        if isinstance(value, (list, tuple)):
-            entries = "".join(f"{written(entry)}, " for entry in value)
-            return f"[{entries}]" if isinstance(value, list) else f"({entries})"
-        return named(value, "c")
-
-    last = _last_uses(recording)
-    lines = []
-    for number, call in enumerate(recording.calls):
-        arguments = [written(argument) for argument in call.arguments]
-        arguments += [f"{name}={written(argument)}" for name, argument in call.options.items()]
-        lines.append(f"v{number} = {named(call.function, 'f')}({', '.join(arguments)})")
-        dead = [f"v{value}" for value in last.get(number, ())]
-        if dead:
-            lines.append(f"del {', '.join(dead)}")
-    inputs = max((-value.number for call in recording.calls for value in _values(call)), default=0)
-    given = "".join(f"i{place}=None, " for place in range(inputs))
-    outputs = ", ".join(written(value) for value in recording.outputs)
-    source = (
-        f"def replay(rows, {given}*_):\n" + "".join(f"    {line}\n" for line in lines) + f"    return [{outputs}]\n"
-    )
-    exec(compile(source, "<recording>", "exec"), names)  # what is written here, from torch's own operators
-    replay: Callable[..., list[Tensor | None]] = names["replay"]
-    return replay
-
-
-def _last_uses(recording: Recording) -> dict[int, list[int]]:
-    """By operation, of which operations' results it is the last to need any; none that are outputs."""
-    last = {number: number for number in range(len(recording.calls))}
-    for number, call in enumerate(recording.calls):
-        last.update({value.number: number for value in _values(call) if value.number >= 0})
-    kept = {value.number for value in recording.outputs if value is not None}
-    found: dict[int, list[int]] = {}
-    for earlier, number in last.items():
-        if earlier not in kept:
-            found.setdefault(number, []).append(earlier)
-    return found
-
-
-def _values(call: Call) -> Iterator[Value]:
-    leaves, _ = tree_flatten((call.arguments, call.options))
-    return (leaf for leaf in leaves if isinstance(leaf, Value))

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 NUMBERS = 64
@@ -95,12 +96,32 @@ class WholeVectors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return remedied(func)(*args, **(kwargs or {}))
 
 
-def needed(operator: Any, *arguments: Any, **options: Any) -> Own:
+def remedy_of(operator: OpOverload) -> Remedy | None:
+    """The remedy that is part of an operator of `LIBRARY`; None for others."""
+    namespace, _, name = operator._name.partition("::")
+    return REMEDIES[name] if namespace == "tuner" else None
+
+
+LIBRARY = torch.library.Library("tuner", "FRAGMENT")  # type: ignore[no-untyped-call]
+"""Operators with their remedies as operators of torch, of the same names."""
+
+
+def needed(operator: OpOverload, *arguments: Any, **options: Any) -> OpOverload:
     """An operator with its remedy, itself where that is not needed for such arguments, of however many members."""
-    remedy = REMEDIES.get(operator.name().removeprefix("aten::"))
-    if remedy is not None and remedy.always and not remedy.applies(*arguments, **options):
-        return operator  # type: ignore[no-any-return]
-    return remedied(operator)
+    name = operator._name.removeprefix("aten::")
+    remedy = REMEDIES.get(name)
+    if remedy is None or (remedy.always and not remedy.applies(*arguments, **options)):
+        return operator
+    return _registered(name, operator)
+
+
+@functools.cache
+def _registered(name: str, operator: OpOverload) -> OpOverload:
+    LIBRARY.define(str(operator._schema).removeprefix("aten::"))  # type: ignore[no-untyped-call]
+    LIBRARY.impl(name, remedied(operator), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    packet, _, overload = name.partition(".")
+    found: OpOverload = getattr(getattr(torch.ops.tuner, packet), overload or "default")
+    return found
 
 
 @functools.cache
@@ -132,23 +153,58 @@ def _overloads(name: str) -> list[str]:
 # Number by number: the last numbers are computed once more, as whole vectors.
 
 
-def _pointwise(own: Own, *arguments: Any, **options: Any) -> Tensor:
+def pointwise(own: Own, *arguments: Any, **options: Any) -> Tensor:
     """Operands of other shapes or layouts are laid out alike first: each row of one that is broadcast has an end."""
-    tensors = [value for value in arguments if _has_rows(value)]
-    shape = tensors[0].shape
-    if not all(tensor.is_contiguous() and tensor.shape == shape for tensor in tensors):
-        shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))  # type: ignore[no-untyped-call]
-        arguments = tuple(value.expand(shape).contiguous() if _has_rows(value) else value for value in arguments)
-    ragged = shape.numel() % NUMBERS != 0
-    last = [_last(value) if ragged and _has_rows(value) else value for value in arguments]
-    result: Tensor = own(*arguments, **options)
-    if ragged:
-        result.view(-1)[-NUMBERS:].copy_(own(*last, **options)[: shape.numel()])
+    places = [place for place, value in enumerate(arguments) if isinstance(value, Tensor)]
+    given, ends = list(arguments), list(arguments)
+    for place, tensor in zip(places, laid_out([arguments[place] for place in places]), strict=True):
+        given[place], ends[place] = tensor, end_of(tensor)
+    result: Tensor = own(*given, **options)
+    return mended(result, own(*ends, **options)) if result.numel() % NUMBERS else result
+
+
+# These three are parts of scripts, too.
+
+
+def laid_out(tensors: list[Tensor]) -> list[Tensor]:
+    """Tensors in the one shape that they make together, without gaps; those of dimension 0 as they are."""
+    with_rows: list[Tensor] = []
+    for tensor in tensors:
+        if tensor.dim() > 0:
+            with_rows.append(tensor)
+    if len(with_rows) > 1:
+        with_rows = torch.ops.aten.broadcast_tensors(with_rows)
+    found: list[Tensor] = []
+    place = 0
+    for tensor in tensors:
+        if tensor.dim() > 0:
+            found.append(with_rows[place].contiguous())
+            place += 1
+        else:
+            found.append(tensor)
+    return found
+
+
+def end_of(tensor: Tensor) -> Tensor:
+    """The last 64 numbers of a tensor without gaps; where there are fewer, the first is repeated behind them."""
+    if tensor.dim() == 0:
+        return tensor
+    flat = tensor.view(-1)
+    missing = 64 - flat.numel()
+    if missing <= 0 or missing == 64:
+        return flat[-64:]
+    return torch.cat([flat, flat[:1].expand([missing])])
+
+
+def mended(result: Tensor, end: Tensor) -> Tensor:
+    """A result whose last numbers are taken from what its operands' ends gave."""
+    if result.dim() > 0:
+        result.view(-1)[-64:].copy_(end[: result.numel()])
     return result
 
 
 def _pointwise_in_place(own: Own, changed: Tensor, *arguments: Any, **options: Any) -> Tensor:
-    result = _pointwise(own, changed, *arguments, **options)
+    result = pointwise(own, changed, *arguments, **options)
     return changed if result is changed else changed.copy_(result)
 
 
@@ -161,12 +217,6 @@ def _has_rows(value: object) -> bool:
     return isinstance(value, Tensor) and value.dim() > 0
 
 
-def _last(tensor: Tensor) -> Tensor:
-    """A copy of the last `NUMBERS` numbers; where there are fewer, the first is repeated behind them."""
-    flat = tensor.view(-1)
-    return torch.cat((flat[-NUMBERS:], flat[:1].expand(max(0, NUMBERS - len(flat)))))
-
-
 # Sums: where the members lie side by side within what is added up, they are laid out one by one.
 
 
@@ -177,7 +227,7 @@ def _side_by_side(tensor: Tensor, *arguments: Any, **options: Any) -> bool:
     )
 
 
-def _one_by_one(own: Own, tensor: Tensor, *arguments: Any, **options: Any) -> Any:
+def one_by_one(own: Own, tensor: Tensor, *arguments: Any, **options: Any) -> Any:
     return own(tensor.contiguous(), *arguments, **options)
 
 
@@ -280,17 +330,17 @@ def _is_no_product(base: Any, exponent: Any) -> bool:
     return exponent not in (1, 2)
 
 
-_POINTWISE = Remedy(_has_rows_among, _pointwise)
+_POINTWISE = Remedy(_has_rows_among, pointwise)
 _IN_PLACE = Remedy(_has_rows_among, _pointwise_in_place)
-_LOSS = Remedy(lambda *arguments: arguments[3] == 0, _pointwise)  # no mean: that knows how many numbers there are
+_LOSS = Remedy(lambda *arguments: arguments[3] == 0, pointwise)  # no mean: that knows how many numbers there are
 
 REMEDIES = {
     **{operator: _POINTWISE for name in POINTWISE for operator in _overloads(name)},
     **{operator: _IN_PLACE for name in POINTWISE for operator in _overloads(f"{name}_")},
-    "pow.Tensor_Scalar": Remedy(_is_no_product, _pointwise, always=True),
+    "pow.Tensor_Scalar": Remedy(_is_no_product, pointwise, always=True),
     "pow_.Scalar": Remedy(_is_no_product, _pointwise_in_place, always=True),
     **dict.fromkeys(("huber_loss_backward", "smooth_l1_loss_backward"), _LOSS),
-    **dict.fromkeys(REDUCTIONS, Remedy(_side_by_side, _one_by_one, always=True)),
+    **dict.fromkeys(REDUCTIONS, Remedy(_side_by_side, one_by_one, always=True)),
     **dict.fromkeys(("bmm", "baddbmm"), Remedy(_are_half, _enough_products, always=True)),
     "native_batch_norm": Remedy(_not_in_rows, _in_rows, always=True),
     "native_batch_norm_backward": Remedy(_not_in_rows_back, _in_rows_back, always=True),
