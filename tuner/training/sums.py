@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.tasks.base import Mean, Task, mapped
+from tuner.tasks.base import Mean, Task, mapped, tensors_in
 
 
 class Sums:
@@ -42,6 +42,19 @@ class Sums:
             self.means[name] = (before + total, seen + number)
         if norm is not None:
             self.norm = norm.detach() if self.norm is None else self.norm + norm.detach()
+
+    def tensors(self) -> dict[str, Any]:
+        """The sums as nested tensors, without the counts of steps and samples."""
+        return {name: value for name, value in vars(self).items() if name not in ("steps", "samples")}
+
+    def add_tensors(self, count: int, tensors: Mapping[str, Any]) -> None:
+        """Take one batch of `count` samples by the `tensors()` of its own sums, which are always of the same form."""
+        self.steps += 1
+        self.samples += count
+        if not self.losses:
+            vars(self).update(mapped(torch.clone, dict(tensors)))
+        else:
+            torch._foreach_add_(tensors_in(self.tensors()), tensors_in(dict(tensors)))
 
     def averages(self, part: str, task: Task) -> dict[str, float]:
         """Means over all samples, and what `task` derives of them, by recorded name: `train_loss`, `train_accuracy`.

@@ -22,7 +22,6 @@ from tuner.training.batches import validation_batches
 from tuner.training.fused.dropout import KEY_RANGE
 from tuner.training.fused.feeds import DRAWING, Eater, Feeds, stacked
 from tuner.training.fused.member import Member
-from tuner.training.fused.program import Outcome, Step
 from tuner.training.fused.updates import Crew, crews_of
 from tuner.training.randomness import seed_generators
 from tuner.training.series import TRACE_STEPS
@@ -78,12 +77,10 @@ class Part:
         self.state = {name: torch.stack([member.state[name] for member in rows]) for name in rows[0].state}
         self.sums = Sums.stacked([member.sums for member in rows])
         self.crews: list[Crew] = crews_of(self.members, rows, self.plans, self.weights, self.gradients)
-        self.parameters = program.layout.views(self.weights)
-        self._into = program.layout.views(self.gradients)
         dtype = torch.promote_types(program.layout.dtype, torch.float32)
         steps = range(program.steps_per_epoch)
         weights = np.stack([plan.weights for plan in self.plans], axis=1)
-        self._loss_weights = torch.tensor(weights, dtype=dtype, device=device)
+        self._factors = torch.tensor(weights, dtype=dtype, device=device)
         self._used = [tuple(np.flatnonzero(weights[step, 0]).tolist()) for step in steps]
         clips = np.stack([plan.clips for plan in self.plans], axis=1)
         bounded = bool(np.isfinite(clips).any())
@@ -151,44 +148,20 @@ class Part:
     def _step(self, batch: tuple[Any, Any]) -> None:
         number = self.step_number
         self._act(number)
-        weights, keys, used = self._loss_weights[number], self._keys[number], self._used[number]
-        step = self.program.train(self.parameters, self.others, self.state, batch, weights, keys, used)
-        idle = self._gather(step)
-        norms: Tensor = torch.linalg.vector_norm(self.gradients, dim=1, keepdim=True)
+        bounds = None if self._clips is None else self._clips[number]
+        stack = (self.weights, self.gradients, self.others, self.state)
+        factors, keys, used = self._factors[number], self._keys[number], self._used[number]
+        step = self.program.train(*stack, batch, factors, keys, bounds, used)
         self.broken = True  # until the step is whole
-        self._clip(norms, number)
         for crew in self.crews:
-            crew.step(number, idle)
+            crew.step(number, step.idle)
         for name, tensor in step.changed.items():
             self.others[name].copy_(tensor)
-        self._count(step.outcome, len(tensors_in(batch[0])[0][0]), norms)
+        self.sums.add_tensors(len(tensors_in(batch[0])[0][0]), step.sums)
+        self._series.append(step.losses.clone())
         self.step_number += 1
         self._trace()
         self.broken = False
-
-    def _gather(self, step: Step) -> dict[int, slice]:
-        """Bring gradients into the matrix; gives the columns of those that there are not, by the first."""
-        idle = {}
-        for (name, view), start in zip(self._into.items(), self.program.layout.starts, strict=True):
-            gradient = step.gradients[name]
-            if gradient is None:
-                view.zero_()
-                idle[start] = slice(start, start + view[0].numel())
-            else:
-                view.copy_(gradient)
-        return idle
-
-    def _clip(self, norms: Tensor, step: int) -> None:
-        if self._clips is None:
-            return
-        bounds = self._clips[step]
-        factors = (bounds / (norms + 1e-6)).clamp(max=1.0)  # torch's own constant
-        self.gradients.mul_(torch.where(bounds.isinf(), 1.0, factors))
-
-    def _count(self, outcome: Outcome, count: int, norms: Tensor) -> None:
-        terms = dict(zip(self.program.terms, outcome.terms.unbind(1), strict=True))
-        self.sums.add(count, outcome.loss, terms, outcome.metrics, norms[:, 0])  # type: ignore[arg-type]
-        self._series.append(torch.cat([outcome.terms, outcome.loss.unsqueeze(1)], dim=1))
 
     def _act(self, step: int) -> None:
         """Fire the actions of a step, member by member; once, should the step be tried again."""
@@ -206,7 +179,7 @@ class Part:
 
     def traced(self) -> dict[str, Tensor]:
         """What the task traces of each row's model, by name: rows x ..."""
-        return self.program.trace(self.parameters, self.others)
+        return self.program.trace(self.program.layout.views(self.weights), self.others)
 
     def _trace(self) -> None:
         """Trace the members whose run, not their epoch, has come to a step that is traced."""
@@ -247,7 +220,7 @@ class Part:
         program, sums, recipe = self.program, Sums(), self.members[0].recipe
         alike = torch.zeros(len(self.rows), dtype=torch.int64, device=program.device)
         source = iter(validation_batches(program.data.validation, recipe, program.device))
-        weights, used = self._loss_weights[-1], self._used[-1]
+        factors, used = self._factors[-1], self._used[-1]
         for _ in itertools.count() if batches is None else range(batches):
             if self.stop:
                 raise Stopped
@@ -259,9 +232,8 @@ class Part:
             if batch is None:
                 break
             pair = stacked([(batch.inputs, batch.targets)], alike)
-            outcome = program.validate(self.parameters, self.others, self.state, pair, weights, used)
-            terms = dict(zip(program.terms, outcome.terms.unbind(1), strict=True))
-            sums.add(len(batch), outcome.loss, terms, outcome.metrics, None)  # type: ignore[arg-type]
+            found = program.validate(self.weights, self.others, self.state, pair, factors, used)
+            sums.add_tensors(len(batch), found)
         return sums
 
     def write_back(self, member: Member) -> None:

@@ -16,39 +16,30 @@ from torch.func import functional_call, vmap
 
 from tuner.probe import build_model
 from tuner.recipe import Recipe
-from tuner.tasks.base import Batch, Data, Task, mapped
+from tuner.tasks.base import Batch, Data, Task, mapped, tensors_in
 from tuner.training.batches import steps_per_epoch
 from tuner.training.fused.dropout import MemberDropout
 from tuner.training.fused.layout import Layout
 from tuner.training.fused.passes import Passes
 from tuner.training.precision import forward_in, matrices_in
+from tuner.training.sums import Sums
 
 Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a forward pass of a stack gives, a row a trial.
-
-    `loss` is the weighted loss (trials,), `terms` the batch's mean of every loss term (trials x terms); `metrics` are
-    (total, number) pairs of (trials,) each, by name.
-    """
-
-    loss: Tensor
-    terms: Tensor
-    metrics: Mapping[str, tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
 class Step:
-    """What a training pass gives: its outcome, the gradients by parameter (None for one that the loss does not reach),
+    """What a training pass gives beside the gradients.
 
-    and the changed buffers, each with the trials first.
+    `losses` has the mean of every loss term in a batch, and the weighted loss last (trials x terms + 1); `sums` is what
+    the batch adds to an epoch's, each (trials,); `changed` has the changed buffers, with the trials first. `idle` are
+    the columns that the loss does not reach, by the first.
     """
 
-    outcome: Outcome
-    gradients: Mapping[str, Tensor | None]
-    changed: Mapping[str, Tensor]
+    losses: Tensor
+    sums: Mapping[str, Any]
+    changed: Tensors
+    idle: Mapping[int, slice]
 
 
 class _Caller(nn.Module):
@@ -86,6 +77,7 @@ class Program:
         self.settled = False
         self.passes = Passes(device)
         self.reached: dict[str, frozenset[str]] = {}
+        self._idle: dict[tuple[int, ...], dict[int, slice]] = {}
 
     def leave_out(self, idle: Collection[str]) -> None:
         """Take parameters that no loss reaches out of the row: torch's optimizers leave them alone, too."""
@@ -122,80 +114,132 @@ class Program:
 
     def train(
         self,
-        parameters: Tensors,
+        weights: Tensor,
+        gradients: Tensor,
         others: Tensors,
         state: Tensors,
         batch: Any,
-        weights: Tensor,
+        factors: Tensor,
         keys: Tensor,
-        used: Sequence[int],
+        bounds: Tensor | None,
+        used: tuple[int, ...],
     ) -> Step:
-        """A training pass and its gradients.
+        """A training pass, which writes its gradients.
 
-        All tensors have the trials first; `batch` is (inputs, targets), `weights` trials x terms, `keys` what dropout
-        is drawn from (trials,), int64; `used` are the terms that are not of weight 0.
+        All tensors have the trials first: `weights` and `gradients` are trials x width; `batch` is (inputs, targets),
+        `factors` are the loss terms' (trials x terms), `keys` what dropout is drawn from (trials,), int64; `bounds` are
+        the gradients' norms', trials x 1, infinite for none; `used` are the terms that are not of weight 0.
         """
-        arguments = (parameters, others, state, batch, weights, keys)
+        arguments = (weights, gradients, others, state, batch, factors, keys, bounds)
         with matrices_in(self.precision, self.device), self._caller(training=True) as caller:
-            trained = partial(self._trained, caller, used)
-            loss, terms, metrics, gradients, changed = self._run(("train", *used), trained, *arguments)
-        return Step(Outcome(loss, terms, metrics), gradients, changed)
+            losses, sums, changed = self.run(("train", *used), partial(self._trained, caller, used), *arguments)
+        return Step(losses, sums, changed, self._idle[used])
 
     def _trained(
-        self, caller: _Caller, used: Sequence[int], parameters: Tensors, others: Tensors, state: Tensors, *rest: Any
-    ) -> tuple[Tensor, Tensor, Any, Tensors, Tensors]:
-        """Losses, terms, metrics, gradients and changed buffers."""
+        self,
+        caller: _Caller,
+        used: tuple[int, ...],
+        weights: Tensor,
+        gradients: Tensor,
+        others: Tensors,
+        state: Tensors,
+        batch: tuple[Any, Any],
+        factors: Tensor,
+        keys: Tensor,
+        bounds: Tensor | None,
+    ) -> tuple[Tensor, Any, Tensors]:
+        """Losses, what the batch adds to the sums, and changed buffers."""
         others = {name: tensor.clone() if name in self.changing else tensor for name, tensor in others.items()}
-        parameters = {name: tensor.detach().requires_grad_(not self.within) for name, tensor in parameters.items()}
+        parameters = {
+            name: tensor.detach().requires_grad_(not self.within) for name, tensor in self.layout.views(weights).items()
+        }
 
-        def loss_of(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor, key: Tensor):  # type: ignore[no-untyped-def]
+        def loss_of(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, factors: Tensor, key: Tensor):  # type: ignore[no-untyped-def]
             batch, dropout = Batch(*pair), MemberDropout(key)
             with dropout if self.drops else contextlib.nullcontext():
                 output = self._call(caller, {**parameters, **others}, self.task.forward, batch)
             self.has_drawn |= dropout.drawn > 0
-            return self._outcome(output, batch, state, weights, used)
+            return self._outcome(output, batch, state, factors, used)
 
-        arguments = (parameters, others, state, *rest)
+        arguments = (parameters, others, state, batch, factors, keys)
         with forward_in(self.precision, self.device):
             if self.within:
-                gradients, (loss, about) = _vmapped(torch.func.grad_and_value(loss_of, has_aux=True), *arguments)
+                found, (loss, (terms, metrics)) = _vmapped(torch.func.grad_and_value(loss_of, has_aux=True), *arguments)
             else:
-                loss, about = _vmapped(loss_of, *arguments)
+                loss, (terms, metrics) = _vmapped(loss_of, *arguments)
         if not self.within:
             given = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True)
-            gradients = dict(zip(parameters, given, strict=True))
-        return loss.detach(), *about, gradients, {name: others[name] for name in self.changing}
+            found = dict(zip(parameters, given, strict=True))
+        loss = loss.detach()
+        with torch.no_grad():
+            self._gather(found, gradients, used)
+            norms = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
+            if bounds is not None:
+                shares = (bounds / (norms + 1e-6)).clamp(max=1.0)  # torch's own constant
+                gradients.mul_(torch.where(bounds.isinf(), 1.0, shares))
+            sums = self._summed(batch, loss, terms, metrics, norms[:, 0])
+            losses = torch.cat([terms, loss.unsqueeze(1)], dim=1)
+        return losses, sums, {name: others[name] for name in self.changing}
+
+    def _gather(self, found: Mapping[str, Tensor | None], gradients: Tensor, used: tuple[int, ...]) -> None:
+        """Bring gradients into the matrix; notes the columns of those that there are not."""
+        idle = {}
+        for (name, view), start in zip(self.layout.views(gradients).items(), self.layout.starts, strict=True):
+            gradient = found[name]
+            if gradient is None:
+                view.zero_()
+                idle[start] = slice(start, start + view[0].numel())
+            else:
+                view.copy_(gradient)
+        self._idle[used] = idle
+
+    def _summed(self, batch: tuple[Any, Any], loss: Tensor, terms: Tensor, metrics: Any, norms: Tensor | None) -> Any:
+        """What a batch adds to the sums."""
+        sums = Sums()
+        named = dict(zip(self.terms, terms.unbind(1), strict=True))
+        sums.add(len(tensors_in(batch[0])[0][0]), loss, named, metrics, norms)
+        return sums.tensors()
 
     def validate(
         self,
-        parameters: Tensors,
+        weights: Tensor,
         others: Tensors,
         state: Tensors,
         batch: Any,
-        weights: Tensor,
+        factors: Tensor,
         used: Sequence[int],
-    ) -> Outcome:
-        """The loss of a validation batch, as `train` takes it."""
-        arguments = (parameters, others, state, batch, weights)
+    ) -> Mapping[str, Any]:
+        """What a validation batch adds to the sums; arguments as `train` takes them."""
+        arguments = (weights, others, state, batch, factors)
         with torch.no_grad(), matrices_in(self.precision, self.device), self._caller(training=False) as caller:
-            return Outcome(*self._run(("validate", *used), partial(self._validated, caller, used), *arguments))
+            found: Mapping[str, Any] = self.run(("validate", *used), partial(self._validated, caller, used), *arguments)
+            return found
 
-    def _validated(self, caller: _Caller, used: Sequence[int], *arguments: Any) -> tuple[Tensor, Tensor, Any]:
-        """Losses, terms and metrics."""
-
-        def one(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, weights: Tensor) -> Any:
+    def _validated(
+        self,
+        caller: _Caller,
+        used: Sequence[int],
+        weights: Tensor,
+        others: Tensors,
+        state: Tensors,
+        batch: Any,
+        *rest: Any,
+    ) -> Any:
+        def one(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, factors: Tensor) -> Any:
             batch = Batch(*pair)
             output = self._call(caller, {**parameters, **others}, self.task.predict, batch.inputs)
-            return self._outcome(output, batch, state, weights, used)
+            return self._outcome(output, batch, state, factors, used)
 
+        arguments = (self.layout.views(weights), others, state, batch, *rest)
         with forward_in(self.precision, self.device):
             if self.within:  # some layers are taken apart for a gradient only
-                _, (loss, about) = _vmapped(torch.func.grad_and_value(one, has_aux=True), *arguments)
+                _, (loss, (terms, metrics)) = _vmapped(torch.func.grad_and_value(one, has_aux=True), *arguments)
             else:
-                loss, about = _vmapped(one, *arguments)
-        return loss, *about
+                loss, (terms, metrics) = _vmapped(one, *arguments)
+        return self._summed(batch, loss, terms, metrics, None)
 
-    def _run(self, name: Hashable, function: Callable[..., Any], *arguments: Any) -> Any:
+    def run(self, name: Hashable, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A function of tensors that have the trials first, as `Passes.run` calls it."""
         return self.passes.run(name, function, *arguments) if self.settled else function(*arguments)
 
     @torch.no_grad()
@@ -232,7 +276,7 @@ class Program:
                 raise ValueError(f"it replaces '{short}', which must be changed in place: {short}.copy_(...)")
         return found
 
-    def _outcome(self, output: Any, batch: Batch, state: Tensors, weights: Tensor, used: Sequence[int]) -> Any:
+    def _outcome(self, output: Any, batch: Batch, state: Tensors, factors: Tensor, used: Sequence[int]) -> Any:
         """The weighted loss of one trial, and beside it the terms and the metrics.
 
         A term of weight 0 has no part in the loss, so that its NaN stays out, of its gradient too.
@@ -240,7 +284,7 @@ class Program:
         losses = self.task.losses(output, batch, state)
         terms = [losses[name].mean() for name in self.terms]
         loss = sum(
-            (weights[number] * terms[number] for number in used), torch.stack(terms).sum() * 0.0 if not used else 0.0
+            (factors[number] * terms[number] for number in used), torch.stack(terms).sum() * 0.0 if not used else 0.0
         )
         metrics = {
             name: (total.detach(), torch.as_tensor(number))

@@ -57,12 +57,12 @@ class Call:
 
 
 ANY = 0
-"""Stands for the rows of a recording that serves any number of them."""
+"""The `rows` of a recording that serves any number of them."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The operations that lead from tensors with `rows` rows (or `ANY` number of them) to `outputs` (None where there is no tensor)."""
+    """The operations that lead from tensors with `rows` rows to `outputs` (None where there is no tensor)."""
 
     rows: int
     calls: Sequence[Call]

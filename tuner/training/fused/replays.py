@@ -141,7 +141,7 @@ class _Writer:
         names = [f"i{place}" for place in range(_inputs(self._recording))]
         names += [f"c{place}" for place in range(len(self.constants))]
         given = "".join(f", {name}: Tensor" for name in names)
-        helpers = "".join(map(inspect.getsource, (laid_out, end_of, mended)))
+        helpers = "".join(inspect.getsource(function) for function in (laid_out, end_of, mended))
         return f"{helpers}def replay(rows: int{given}):\n    " + "\n    ".join((*self._lines, f"return [{found}]\n"))
 
     def _line(self, number: int, call: Call) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -106,13 +107,14 @@ class RuleCrew:
         self, members: Sequence[Member], plans: Sequence[Plan], weights: Tensor, gradients: Tensor, real: int
     ) -> None:
         updates: list[RowUpdate] = [member.update for member in members]  # type: ignore[misc]
+        self.program = members[0].program
         self.rule, self.weights, self.gradients = updates[0].rule, weights, gradients
         self.slots = {name: torch.stack([update.slots[name] for update in updates]) for name in self.rule.slots}
         for number, update in enumerate(updates[:real]):
             update.slots = {name: slots[number] for name, slots in self.slots.items()}
         tables = [self._table(member, plan) for member, plan in zip(members, plans, strict=True)]
         self.names = list(tables[0])
-        self.scalars = torch.stack([self._tensor([table[name] for table in tables]) for name in self.names], dim=1)
+        self.scalars = torch.stack([self._tensor([table[name] for table in tables]) for name in self.names], dim=2)
         self.rates = self._rates(updates, plans)
 
     def _table(self, member: Member, plan: Plan) -> dict[str, np.ndarray]:
@@ -137,14 +139,27 @@ class RuleCrew:
         return rates.to(self.weights.device, self.weights.dtype)
 
     def step(self, step: int, idle: Mapping[int, slice]) -> None:
-        rate = self.rates[step]
-        if self.owners is not None:
-            rate = rate.gather(1, self.owners)
-        scalars = dict(zip(self.names, self.scalars[step].unbind(0), strict=True))
-        still = [(view, view.clone()) for matrix in (self.weights, *self.slots.values()) for view in _in(matrix, idle)]
-        self.rule.update(self.weights, self.gradients, self.slots, rate, scalars)
+        name = ("update", self.rule.name, self.rule.variant, *idle)
+        tensors = (self.weights, self.gradients, self.slots, self.rates[step], self.scalars[step], self.owners)
+        self.program.run(name, partial(self._updated, list(idle.values())), *tensors)
+
+    def _updated(
+        self,
+        idle: Sequence[slice],
+        weights: Tensor,
+        gradients: Tensor,
+        slots: Mapping[str, Tensor],
+        rates: Tensor,
+        scalars: Tensor,
+        owners: Tensor | None,
+    ) -> tuple[()]:
+        rate = rates if owners is None else rates.gather(1, owners)
+        named = dict(zip(self.names, scalars.unbind(1), strict=True))
+        still = [(view, view.clone()) for matrix in (weights, *slots.values()) for view in _in(matrix, idle)]
+        self.rule.update(weights, gradients, slots, rate, named)
         for view, before in still:
             view.copy_(before)
+        return ()
 
 
 class TorchCrew:
@@ -159,8 +174,8 @@ class TorchCrew:
         self.optimizer.step(self.plan.rates[step].tolist(), options, idle)
 
 
-def _in(matrix: Tensor, columns: Mapping[int, slice]) -> list[Tensor]:
-    return [matrix[:, part] for part in columns.values()]
+def _in(matrix: Tensor, columns: Sequence[slice]) -> list[Tensor]:
+    return [matrix[:, part] for part in columns]
 
 
 def crews_of(
