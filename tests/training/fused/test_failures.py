@@ -42,10 +42,6 @@ def assert_same(members: list[Member], expected: list[dict[str, Any]]) -> None:
         assert [name for name in whole if not same_bits(found[name], whole[name])] == [], number
 
 
-def rows(parameters: Mapping[str, Tensor]) -> int:
-    return len(next(iter(parameters.values())))
-
-
 class TestMemory:
     """Too little of it for more than three trials at once."""
 
@@ -61,11 +57,11 @@ class TestMemory:
     def test_runs_out_in_a_step(self, whole, monkeypatch: pytest.MonkeyPatch) -> None:
         train, refused = Program.train, []
 
-        def scarce(program: Program, parameters: Mapping[str, Tensor], *rest: Any) -> Any:
-            if rows(parameters) > 3:
-                refused.append(rows(parameters))
+        def scarce(program: Program, weights: Tensor, *rest: Any) -> Any:
+            if len(weights) > 3:
+                refused.append(len(weights))
                 raise MEMORY
-            return train(program, parameters, *rest)
+            return train(program, weights, *rest)
 
         monkeypatch.setattr(Program, "train", scarce)
         assert_same(self.train(), whole)
@@ -75,11 +71,11 @@ class TestMemory:
         """The step is tried again, and its actions must not fire again."""
         train, refused = Program.train, []
 
-        def scarce(program: Program, parameters: Any, others: Any, state: Mapping[str, Tensor], *rest: Any) -> Any:
-            if rows(parameters) > 3 and bool(state["marks"].any()):
-                refused.append(rows(parameters))
+        def scarce(program: Program, weights: Tensor, gradients: Tensor, others: Any, state: Any, *rest: Any) -> Any:
+            if len(weights) > 3 and bool(state["marks"].any()):
+                refused.append(len(weights))
                 raise MEMORY
-            return train(program, parameters, others, state, *rest)
+            return train(program, weights, gradients, others, state, *rest)
 
         monkeypatch.setattr(Program, "train", scarce)
         assert_same(self.train(), whole)
@@ -109,7 +105,7 @@ class TestMemory:
         """Then a part's members are of no use, and begin again elsewhere; those of other parts know nothing of it."""
         recipes = lively(7)
         group = Group(Lively(), recipes[0], most=4)
-        members, step = group.start(*recipes), Part._count
+        members, step = group.start(*recipes), Part._trace
 
         def scarce(part: Part, *arguments: Any) -> None:
             if members[0] in part.members:
@@ -117,7 +113,7 @@ class TestMemory:
             step(part, *arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Part, "_count", scarce)
+            patch.setattr(Part, "_trace", scarce)
             ended = group.training.epoch(members)
         failed = [member for member, found in zip(members, ended, strict=True) if found is MEMORY]
         assert members[0] in failed

@@ -99,7 +99,7 @@ def test_a_state_waits_for_the_step_under_way(monkeypatch: pytest.MonkeyPatch) -
     members = group.start(*recipes)
     states: list[dict[str, Any]] = []
     asking = threading.Thread(target=lambda: states.append(members[0].state_dict()))
-    count, clip = [0], Part._clip
+    count, trace = [0], Part._trace
 
     def slowly(part: Part, *arguments: Any) -> None:
         count[0] += 1
@@ -107,9 +107,9 @@ def test_a_state_waits_for_the_step_under_way(monkeypatch: pytest.MonkeyPatch) -
             asking.start()
             asking.join(0.2)
             assert not states
-        clip(part, *arguments)
+        trace(part, *arguments)
 
-    monkeypatch.setattr(Part, "_clip", slowly)
+    monkeypatch.setattr(Part, "_trace", slowly)
     group.train(members, epochs=1)
     asking.join()
     (fresh,) = group.start(recipes[0])

@@ -42,10 +42,12 @@ class Part:
     Their plans are made, and give the same loss terms weight. `lock` is held during each step, so that who takes it
     finds every member between two steps. `stop` ends the work there. `broken` says that a step failed when members
     were half updated: they are of no use then. `failed` has what went wrong with single members at the epoch's end, by
-    identity. `seconds` is what `steps_taken` steps, and the validation, took.
+    identity. `at_once` such parts of the program train at the same time. `seconds` is what `steps_taken` steps, and the
+    validation, took; `learned` says that part of it went into recordings.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[Member], at_once: int = 1) -> None:
+        self.at_once = at_once
         self.members = sorted(members, key=lambda member: member.update.kind)
         self.program = self.members[0].program
         self.step_number = self.members[0].step_number
@@ -53,6 +55,7 @@ class Part:
         self.stop = self.broken = self.built = False
         self.failed: dict[int, Exception] = {}
         self.steps_taken, self.seconds = 0, 0.0
+        self._learned = self.program.passes.learned
         self._numbers = {id(member): number for number, member in enumerate(self.members)}
         for member in self.everyone:
             member.part = self
@@ -61,6 +64,10 @@ class Part:
     def everyone(self) -> list[Member]:
         """The members, and those that follow them."""
         return [entry for member in self.members for entry in (member, *member.followers)]
+
+    @property
+    def learned(self) -> bool:
+        return self.program.passes.learned > self._learned
 
     def trains(self, member: Member) -> bool:
         """Whether a member has a row here; those that follow one have none."""

@@ -78,11 +78,11 @@ class Passes:
 
     A pass is recorded the first time. The second time with as many rows it runs in both ways, and from then on as it
     was recorded if both gave the same. Else, or where it cannot be recorded, it runs as it is for ever. `uncaptured`
-    says why a recording became no graph ("" if none was refused).
+    says why a recording became no graph ("" if none was refused); `learned` counts the calls that recorded or compared.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.uncaptured = device, ""
+        self.device, self.uncaptured, self.learned = device, "", 0
         self._known: dict[Hashable, _Known] = {}
         self._lock = Lock()
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
@@ -119,6 +119,7 @@ class Passes:
         if known.refused:
             return self._as_it_is(function, tensors)
         with self._lock:
+            self.learned += 1
             replay = known.replay(rows)
         if replay is None:
             return self._record(known, rows, function, tensors)

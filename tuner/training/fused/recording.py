@@ -207,7 +207,7 @@ def recorded(
 
 def generalized(one: Recording, other: Recording) -> Recording | None:
     """The recording for any number of rows; None where two of different numbers differ in more than that."""
-    if len(one.calls) != len(other.calls) or one.outputs != other.outputs:
+    if one.rows == other.rows or len(one.calls) != len(other.calls) or one.outputs != other.outputs:
         return None
     calls = []
     for first, second in zip(one.calls, other.calls, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -23,27 +23,56 @@ FIRST_MOST = 128
 LEAST = 4
 """The least size that is tried: a part of fewer than three members has rows that nobody needs."""
 
+TRIALS = 2
+"""So many epochs of a size are measured before it is judged, by the fastest."""
+
 MEMORY_SHARE = 0.5
 """The share of the free memory that the parts under way may take together."""
 
 
 class _Sizes:
-    """The sizes tried for one program, with the least seconds that a member took for a step."""
+    """What was measured of one program: the seconds that a member took for a step.
+
+    By the parts of its members that trained at once, and by how many members each had: parts at once share caches, and
+    Python.
+    """
 
     def __init__(self, most: int, bytes_per_member: int) -> None:
         self.most = most
         self.first = min(FIRST_MOST, _power_of_two(FIRST_BYTES // max(1, bytes_per_member)))
-        self.seconds: dict[int, float] = {}
+        self._seconds: dict[tuple[int, int], list[float]] = {}
 
-    def best(self) -> int:
-        """The size to take: the fastest so far, or one beside it that has not been tried."""
-        if not self.seconds:
+    def add(self, at_once: int, size: int, seconds: float) -> None:
+        self._seconds.setdefault((at_once, _power_of_two(size)), []).append(seconds)
+
+    def _least(self, at_once: int, size: int) -> float | None:
+        """The least seconds of a size; None before it has been tried."""
+        found = self._seconds.get((at_once, _power_of_two(size)), [])
+        return min(found) if len(found) >= TRIALS else None
+
+    def best(self, lanes: int) -> int:
+        """The size for so many parts at once: the fastest so far, or one beside it that has not been tried."""
+        sizes = (size for at_once, size in self._seconds if at_once == lanes)
+        tried = {size: seconds for size in sizes if (seconds := self._least(lanes, size)) is not None}
+        if not tried:
             return min(self.first, self.most)
-        fastest = min(self.most, min(self.seconds, key=self.seconds.__getitem__))
+        fastest = min(self.most, min(tried, key=tried.__getitem__))
         for size in (2 * fastest, fastest // 2):
-            if size not in self.seconds and LEAST <= size <= self.most:
+            if size not in tried and LEAST <= size <= self.most:
                 return size
         return fastest
+
+    def parts(self, members: int, lanes: int) -> int:
+        """How many parts to cut members into."""
+        size = self.best(lanes)
+        rounds = -(-members // (size * lanes))
+        parts = max(1, min(rounds * lanes, members // min(size, LEAST - 1)))
+        return 1 if rounds == 1 and parts > 1 and self._faster_as_one(members, parts) else parts
+
+    def _faster_as_one(self, members: int, parts: int) -> bool:
+        """Whether few members are to train on one thread, which was faster, or was not tried while the other was."""
+        apart, together = self._least(parts, members // parts), self._least(1, members)
+        return members <= self.most and apart is not None and (together is None or together < apart / parts)
 
 
 class Sizes:
@@ -53,14 +82,18 @@ class Sizes:
         self.threads, self.device, self.most = threads, device, most
         self._known: WeakKeyDictionary[Program, _Sizes] = WeakKeyDictionary()
 
-    def cut(self, members: Sequence[Member]) -> list[list[Member]]:
-        """Members of one program in lots of nearly equal size, enough of them for all threads."""
-        size = self._of(members[0].program).best()
-        if self.device.type != "cpu":
-            size = self._of(members[0].program).most  # the larger, the better a GPU is used
-        rounds = -(-len(members) // (size * self.threads))
-        count = max(1, min(rounds * self.threads, len(members) // min(size, LEAST - 1)))
-        return [list(members[len(members) * i // count : len(members) * (i + 1) // count]) for i in range(count)]
+    def cut(self, lots: Sequence[Sequence[Member]]) -> Iterator[tuple[Sequence[Member], int]]:
+        """Lots, each of members of one program, in parts of nearly equal size; with how many of a lot train at once.
+
+        Each lot has its share of the threads.
+        """
+        total = sum(map(len, lots))
+        for lot in lots:
+            known, count, lanes = self._of(lot[0].program), len(lot), -(-self.threads * len(lot) // total)
+            # the larger, the better a GPU is used
+            parts = known.parts(count, lanes) if self.device.type == "cpu" else -(-count // known.most)
+            for number in range(parts):
+                yield lot[count * number // parts : count * (number + 1) // parts], min(parts, lanes)
 
     def _of(self, program: Program) -> _Sizes:
         if program not in self._known:
@@ -71,11 +104,9 @@ class Sizes:
 
     def note(self, part: Part) -> None:
         """Take in how fast a part was."""
-        known = self._of(part.program)
-        if part.steps_taken:
-            size = _power_of_two(len(part.members))
-            taken = part.seconds / part.steps_taken / len(part.members)
-            known.seconds[size] = min(taken, known.seconds.get(size, taken))
+        if part.steps_taken and not part.learned:
+            seconds = part.seconds / part.steps_taken / len(part.members)
+            self._of(part.program).add(part.at_once, len(part.members), seconds)
 
     def too_large(self, part: Part) -> None:
         """Note that there was no memory for a part of this size."""

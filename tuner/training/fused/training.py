@@ -163,8 +163,8 @@ class FusedTraining:
             leader = max(alike, key=lambda member: member.recipe.epochs)
             leader.followers = [member for member in alike if member is not leader]
             leading.setdefault(key[0], []).append(leader)
-        lots = (sorted(leaders, key=lambda member: member.update.kind) for leaders in leading.values())
-        return deque(Part(part) for lot in lots for part in self.sizes.cut(lot))
+        lots = [sorted(leaders, key=lambda member: member.update.kind) for leaders in leading.values()]
+        return deque(Part(part, at_once) for part, at_once in self.sizes.cut(lots))
 
     def _drawing_seed(self, member: Member) -> int:
         """What a torch Dataset may draw validation samples by: those are one part's together."""
@@ -178,7 +178,7 @@ class FusedTraining:
                 self.sizes.too_large(part)
                 free_memory()
             half = len(part.members) // 2
-            return [Part(part.members[:half]), Part(part.members[half:])]
+            return [Part(some, part.at_once) for some in (part.members[:half], part.members[half:])]
         if error is None:
             self.sizes.note(part)
         for member in part.everyone:

@@ -192,7 +192,7 @@ def end_of(tensor: Tensor) -> Tensor:
     flat = tensor.view(-1)
     missing = 64 - flat.numel()
     if missing <= 0 or missing == 64:
-        return flat[-64:]
+        return flat[-64:].clone()
     return torch.cat([flat, flat[:1].expand([missing])])
 
 
