@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -109,8 +110,8 @@ class Colors(Task):
         fraction = float(properties.get("data_fraction", 1.0))
         if fraction >= 1:
             return data.rows(index)
-        weights = sampling_weights(vividness(data.inputs.cpu()), fraction)
-        return data.rows(torch.multinomial(weights, len(index), replacement=True, generator=generator).to(data.device))
+        drawn = torch.multinomial(_weights(data.inputs, fraction), len(index), replacement=True, generator=generator)
+        return data.rows(drawn.to(data.device))
 
     def losses(self, output: ColorOutput, batch: Batch, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The terms, per sample but for `anchor`; z is a sample's code.
@@ -280,6 +281,12 @@ def sampling_weights(vivid: Tensor, fraction: float) -> Tensor:
     black_in = float(np.interp(fraction, [0, 0.5], [0.99, 0]))
     black_out = float(np.interp(fraction, [0.5, 1], [0, 1]))
     return black_out + (1 - black_out) * ((vivid.double() - black_in) / (1 - black_in)).clamp(0, 1)
+
+
+@lru_cache(maxsize=32)
+def _weights(colors: Tensor, fraction: float) -> Tensor:
+    """The `sampling_weights` of colours, remembered for the tensors at hand."""
+    return sampling_weights(vividness(colors.cpu()), fraction)
 
 
 def hsv_grid() -> Tensor:

@@ -186,7 +186,7 @@ class Part:
 
     def traced(self) -> dict[str, Tensor]:
         """What the task traces of each row's model, by name: rows x ..."""
-        return self.program.trace(self.program.layout.views(self.weights), self.others)
+        return self.program.trace(self.weights, self.others)
 
     def _trace(self) -> None:
         """Trace the members whose run, not their epoch, has come to a step that is traced."""

@@ -99,14 +99,12 @@ class Program:
         return {key: names[id(tensor)] for key, tensor in state.items() if id(tensor) in names}
 
     @contextlib.contextmanager
-    def _caller(self, training: bool) -> Iterator[_Caller]:
+    def _caller(self) -> Iterator[_Caller]:
         """A model of its own for each thread that calls it: its tensors are put in their places while it runs."""
         try:
             caller = self._spare.get_nowait()
-            if caller.training != training:
-                caller.train(training)
         except Empty:
-            caller = _Caller(copy.deepcopy(self._model)).train(training)
+            caller = _Caller(copy.deepcopy(self._model))
         try:
             yield caller
         finally:
@@ -131,7 +129,7 @@ class Program:
         the gradients' norms', trials x 1, infinite for none; `used` are the terms that are not of weight 0.
         """
         arguments = (weights, gradients, others, state, batch, factors, keys, bounds)
-        with matrices_in(self.precision, self.device), self._caller(training=True) as caller:
+        with matrices_in(self.precision, self.device), self._caller() as caller:
             losses, sums, changed = self.run(("train", *used), partial(self._trained, caller, used), *arguments)
         return Step(losses, sums, changed, self._idle[used])
 
@@ -149,6 +147,7 @@ class Program:
         bounds: Tensor | None,
     ) -> tuple[Tensor, Any, Tensors]:
         """Losses, what the batch adds to the sums, and changed buffers."""
+        caller.train()
         others = {name: tensor.clone() if name in self.changing else tensor for name, tensor in others.items()}
         parameters = {
             name: tensor.detach().requires_grad_(not self.within) for name, tensor in self.layout.views(weights).items()
@@ -211,7 +210,7 @@ class Program:
     ) -> Mapping[str, Any]:
         """What a validation batch adds to the sums; arguments as `train` takes them."""
         arguments = (weights, others, state, batch, factors)
-        with torch.no_grad(), matrices_in(self.precision, self.device), self._caller(training=False) as caller:
+        with torch.no_grad(), matrices_in(self.precision, self.device), self._caller() as caller:
             found: Mapping[str, Any] = self.run(("validate", *used), partial(self._validated, caller, used), *arguments)
             return found
 
@@ -225,6 +224,8 @@ class Program:
         batch: Any,
         *rest: Any,
     ) -> Any:
+        caller.eval()
+
         def one(parameters: Tensors, others: Tensors, state: Tensors, pair: Any, factors: Tensor) -> Any:
             batch = Batch(*pair)
             output = self._call(caller, {**parameters, **others}, self.task.predict, batch.inputs)
@@ -243,21 +244,27 @@ class Program:
         return self.passes.run(name, function, *arguments) if self.settled else function(*arguments)
 
     @torch.no_grad()
-    def trace(self, parameters: Tensors, others: Tensors) -> dict[str, Tensor]:
-        """What the task traces of each trial's model, by name: trials x ..."""
-        with self._caller(training=False) as caller:
-
-            def one(parameters: Tensors, others: Tensors) -> dict[str, Tensor]:
-                found: dict[str, Tensor] = self._call(caller, {**parameters, **others}, self.task.trace)
-                return {name: tensor.detach() for name, tensor in found.items()}
-
-            found: dict[str, Tensor] = _vmapped(one, parameters, others)
+    def trace(self, weights: Tensor, others: Tensors) -> dict[str, Tensor]:
+        """What the task traces of each trial's model, by name: trials x ..., valid until the next."""
+        with self._caller() as caller:
+            found: dict[str, Tensor] = self.run("trace", partial(self._traced, caller), weights, others)
             return found
+
+    def _traced(self, caller: _Caller, weights: Tensor, others: Tensors) -> dict[str, Tensor]:
+        caller.eval()
+
+        def one(parameters: Tensors, others: Tensors) -> dict[str, Tensor]:
+            found: dict[str, Tensor] = self._call(caller, {**parameters, **others}, self.task.trace)
+            return {name: tensor.detach() for name, tensor in found.items()}
+
+        found: dict[str, Tensor] = _vmapped(one, self.layout.views(weights), others)
+        return found
 
     @torch.no_grad()
     def act(self, name: str, tensors: Tensors, state: Tensors) -> dict[str, Tensor]:
         """What a timeline's action changes in one trial's `state`; changes of its weights are made in `tensors`."""
-        with self._caller(training=True) as caller:
+        with self._caller() as caller:
+            caller.train()
 
             def act(model: nn.Module) -> dict[str, Tensor]:
                 return self.task.on_action(name, model, state)
