@@ -231,7 +231,7 @@ def _merged(one: Any, other: Any, rows: int, other_rows: int) -> Any:
         return one if same else _DIFFERENT
     if type(one) is not type(other):
         return _DIFFERENT
-    if one == other:
+    if one == other or (one != one and other != other):
         return one
     if type(one) is int and one % rows == 0 and one // rows * other_rows == other:
         return Rows(one // rows)

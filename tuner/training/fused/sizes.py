@@ -66,7 +66,7 @@ class _Sizes:
         """How many parts to cut members into."""
         size = self.best(lanes)
         rounds = -(-members // (size * lanes))
-        parts = max(1, min(rounds * lanes, members // min(size, LEAST - 1)))
+        parts = max(min(rounds * lanes, members // min(size, LEAST - 1)), -(-members // self.most))
         return 1 if rounds == 1 and parts > 1 and self._faster_as_one(members, parts) else parts
 
     def _faster_as_one(self, members: int, parts: int) -> bool:
