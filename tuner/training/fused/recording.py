@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.weak import WeakIdKeyDictionary
 
-from tuner.training.fused.vectors import WholeVectors, needed
+from tuner.training.fused.vectors import WholeVectors, needed, registered
 
 aten = torch.ops.aten
 
@@ -84,7 +84,7 @@ class Recorder(WholeVectors):
         super().__init__()  # type: ignore[no-untyped-call]
         self._on_cpu = on_cpu
         self.calls: list[Call] = []
-        self.unrecordable = ""
+        self.unrecordable, self._within_remedy = "", False
         self._constants: set[int] = set()
         self._values = WeakIdKeyDictionary()
         for place, tensor in enumerate(inputs):
@@ -96,7 +96,10 @@ class Recorder(WholeVectors):
         kwargs, name = kwargs or {}, func._schema.name
         if name in READS:
             self.unrecordable = f"it reads numbers: {name}"
-        function = needed(func, *args, **kwargs) if self._on_cpu else func
+        remedy = needed(func, *args, **kwargs) if self._on_cpu else None
+        if remedy is not None and remedy.plain and not self._within_remedy:
+            return self._apply(remedy.apply, func, *args, **kwargs)
+        function = func if remedy is None or self._within_remedy else registered(func)
         arguments, options = tree_map(self._noted, (args, kwargs))
         if any(_storage(tensor) in self._constants for tensor in _written(func, args, kwargs)):
             self.unrecordable = f"it changes what is none of its tensors: {name}"
@@ -115,6 +118,15 @@ class Recorder(WholeVectors):
             if isinstance(tensor, Tensor):
                 self._values[tensor] = Value(number, entry)
         return result
+
+    def _apply(self, remedy: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """What a remedy does, note by note."""
+        self._within_remedy = True
+        try:
+            with self:
+                return remedy(*arguments, **options)
+        finally:
+            self._within_remedy = False
 
     def _noted(self, argument: Any) -> Any:
         if not isinstance(argument, Tensor):

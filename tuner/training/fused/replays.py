@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from tuner.training.fused.recording import Call, Recording, Rows, Value
-from tuner.training.fused.vectors import end_of, laid_out, mended, one_by_one, pointwise, remedy_of
+from tuner.training.fused.vectors import REMEDIES, end_of, laid_out, mended, pointwise
 
 aten = torch.ops.aten
 
@@ -145,18 +145,17 @@ class _Writer:
         return f"{helpers}def replay(rows: int{given}):\n    " + "\n    ".join((*self._lines, f"return [{found}]\n"))
 
     def _line(self, number: int, call: Call) -> str:
-        schema, remedy = call.function._schema, remedy_of(call.function)
+        schema = call.function._schema
+        namespace, _, name = call.function._name.partition("::")
         types = {argument.name: argument.type for argument in schema.arguments}
         operands = [str(kind) == "Tensor" for kind in types.values()]
         given = [self._written(value, kind) for value, kind in zip(call.arguments, types.values(), strict=False)]
         options = [f"{name}={self._written(value, types[name])}" for name, value in call.options.items()]
         results = ", ".join(self._name(number, entry) for entry in range(len(schema.returns))) or "_"
         operator = f"torch.ops.{schema.name.replace('::', '.')}"
-        own = operator.replace(".tuner.", ".aten.")
-        if remedy is not None and remedy.apply is one_by_one:
-            operator, given[0] = own, f"{given[0]}.contiguous()"
-        if remedy is None or remedy.apply is not pointwise:
+        if namespace == "aten" or REMEDIES[name][0].apply is not pointwise:
             return f"{results} = {operator}({', '.join(given + options)})"
+        own = operator.replace(".tuner.", ".aten.")
         tensors = [value for value, is_tensor in zip(given, operands, strict=False) if is_tensor]
         self._lines.append(f"o{number} = laid_out([{', '.join(tensors)}])")
         places = iter(range(len(tensors)))

@@ -5,7 +5,8 @@ compute by other code that rounds otherwise; of a stack, those numbers are the l
 another order, or are other kernels altogether, by the size of the whole stack. Which operators do so was found by
 experiment; the tests repeat it for all of torch's that work number by number.
 
-Each has a remedy here, which gives every number as the vector code does, or as in a larger stack. Two things are taken
+Each has a remedy here, which gives every number as the vector code does, or as in a larger stack. Some operators are
+computed in another form for speed, too. Two things are taken
 for granted. All runs on one of torch's threads, as several share a tensor by its size. And MKL is in its reproducible
 mode (`MKL_CBWR=AUTO` in the environment before its first product of matrices), as the bits of a small product depend on
 where a matrix begins in memory otherwise; the mode costs nothing that can be measured.
@@ -25,6 +26,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from tuner.training.fused import forms
 
 NUMBERS = 64
 """So many numbers are whole vectors for every type, also where a kernel takes two at once (2 x 64 bytes)."""
@@ -71,6 +74,9 @@ POINTWISE = (
 REDUCTIONS = ("logsumexp", "mean.dim", "nansum", "sum.dim_IntList")
 """The operators that add in an order which depends on how many sums lie side by side."""
 
+ROWS = ("_log_softmax", "_log_softmax_backward_data", "_softmax", "_softmax_backward_data")
+"""The functions of rows that are slow for narrow ones."""
+
 Own = Callable[..., Any]
 """torch's own kernel of an operator; takes the operator's arguments."""
 
@@ -79,12 +85,14 @@ Own = Callable[..., Any]
 class Remedy:
     """What is done about an operator: `apply` takes torch's own kernel and the arguments, where `applies` to these.
 
-    `always` says that whether it applies does not depend on how many members there are.
+    `always` says that whether it applies does not depend on how many members there are, `plain` that nor does what it
+    does: then a recording has that.
     """
 
     applies: Callable[..., bool]
     apply: Callable[..., Any]
     always: bool = False
+    plain: bool = False
 
 
 class WholeVectors(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -96,27 +104,22 @@ class WholeVectors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return remedied(func)(*args, **(kwargs or {}))
 
 
-def remedy_of(operator: OpOverload) -> Remedy | None:
-    """The remedy that is part of an operator of `LIBRARY`; None for others."""
-    namespace, _, name = operator._name.partition("::")
-    return REMEDIES[name] if namespace == "tuner" else None
-
-
 LIBRARY = torch.library.Library("tuner", "FRAGMENT")  # type: ignore[no-untyped-call]
 """Operators with their remedies as operators of torch, of the same names."""
 
 
-def needed(operator: OpOverload, *arguments: Any, **options: Any) -> OpOverload:
-    """An operator with its remedy, itself where that is not needed for such arguments, of however many members."""
-    name = operator._name.removeprefix("aten::")
-    remedy = REMEDIES.get(name)
-    if remedy is None or (remedy.always and not remedy.applies(*arguments, **options)):
-        return operator
-    return _registered(name, operator)
+def needed(operator: OpOverload, *arguments: Any, **options: Any) -> Remedy | None:
+    """An operator's remedy; None where there is none for such arguments, of however many members."""
+    for remedy in REMEDIES.get(operator._name.removeprefix("aten::"), ()):
+        if not remedy.always or remedy.applies(*arguments, **options):
+            return remedy
+    return None
 
 
 @functools.cache
-def _registered(name: str, operator: OpOverload) -> OpOverload:
+def registered(operator: OpOverload) -> OpOverload:
+    """An operator with its remedy, as an operator of `LIBRARY`."""
+    name = operator._name.removeprefix("aten::")
     LIBRARY.define(str(operator._schema).removeprefix("aten::"))  # type: ignore[no-untyped-call]
     LIBRARY.impl(name, remedied(operator), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     packet, _, overload = name.partition(".")
@@ -126,14 +129,15 @@ def _registered(name: str, operator: OpOverload) -> OpOverload:
 
 @functools.cache
 def remedied(operator: Any) -> Own:
-    """An operator of aten with its remedy; itself where it needs none."""
-    remedy = REMEDIES.get(operator.name().removeprefix("aten::"))
-    if remedy is None:
+    """An operator of aten with its remedies; itself where it needs none."""
+    remedies = REMEDIES.get(operator.name().removeprefix("aten::"))
+    if remedies is None:
         return operator  # type: ignore[no-any-return]
 
     def computed(*arguments: Any, **options: Any) -> Any:
-        if remedy.applies(*arguments, **options):
-            return remedy.apply(operator, *arguments, **options)
+        for remedy in remedies:
+            if remedy.applies(*arguments, **options):
+                return remedy.apply(operator, *arguments, **options)
         return operator(*arguments, **options)
 
     return computed
@@ -227,7 +231,7 @@ def _side_by_side(tensor: Tensor, *arguments: Any, **options: Any) -> bool:
     )
 
 
-def one_by_one(own: Own, tensor: Tensor, *arguments: Any, **options: Any) -> Any:
+def _one_by_one(own: Own, tensor: Tensor, *arguments: Any, **options: Any) -> Any:
     return own(tensor.contiguous(), *arguments, **options)
 
 
@@ -330,21 +334,24 @@ def _is_no_product(base: Any, exponent: Any) -> bool:
     return exponent not in (1, 2)
 
 
-_POINTWISE = Remedy(_has_rows_among, pointwise)
-_IN_PLACE = Remedy(_has_rows_among, _pointwise_in_place)
-_LOSS = Remedy(lambda *arguments: arguments[3] == 0, pointwise)  # no mean: that knows how many numbers there are
+_POINTWISE = (Remedy(_has_rows_among, pointwise),)
+_IN_PLACE = (Remedy(_has_rows_among, _pointwise_in_place),)
+_LOSS = (Remedy(lambda *arguments: arguments[3] == 0, pointwise),)  # no mean: that knows how many numbers there are
+_HALF = Remedy(_are_half, _enough_products, always=True)
 
-REMEDIES = {
+REMEDIES: dict[str, tuple[Remedy, ...]] = {
     **{operator: _POINTWISE for name in POINTWISE for operator in _overloads(name)},
     **{operator: _IN_PLACE for name in POINTWISE for operator in _overloads(f"{name}_")},
-    "pow.Tensor_Scalar": Remedy(_is_no_product, pointwise, always=True),
-    "pow_.Scalar": Remedy(_is_no_product, _pointwise_in_place, always=True),
+    "pow.Tensor_Scalar": (Remedy(_is_no_product, pointwise, always=True),),
+    "pow_.Scalar": (Remedy(_is_no_product, _pointwise_in_place, always=True),),
     **dict.fromkeys(("huber_loss_backward", "smooth_l1_loss_backward"), _LOSS),
-    **dict.fromkeys(REDUCTIONS, Remedy(_side_by_side, one_by_one, always=True)),
-    **dict.fromkeys(("bmm", "baddbmm"), Remedy(_are_half, _enough_products, always=True)),
-    "native_batch_norm": Remedy(_not_in_rows, _in_rows, always=True),
-    "native_batch_norm_backward": Remedy(_not_in_rows_back, _in_rows_back, always=True),
-    "convolution": Remedy(_few_channels, _more_channels),
-    "convolution_backward": Remedy(_few_channels_back, _more_channels_back),
+    **dict.fromkeys(REDUCTIONS, (Remedy(_side_by_side, _one_by_one, always=True, plain=True),)),
+    "bmm": (_HALF, Remedy(forms.is_slow_product, forms.turned, always=True, plain=True)),
+    "baddbmm": (_HALF,),
+    **dict.fromkeys(ROWS, (Remedy(forms.is_narrow, forms.across, always=True, plain=True),)),
+    "native_batch_norm": (Remedy(_not_in_rows, _in_rows, always=True),),
+    "native_batch_norm_backward": (Remedy(_not_in_rows_back, _in_rows_back, always=True),),
+    "convolution": (Remedy(_few_channels, _more_channels),),
+    "convolution_backward": (Remedy(_few_channels_back, _more_channels_back),),
 }
-"""The remedies, by an operator's name in aten with its overload."""
+"""The remedies, by an operator's name in aten with its overload; the first that applies is taken."""
