@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.tasks.base import Mean, Task, mapped, tensors_in
+from tuner.tasks.base import Mean, Task, mapped
 
 
 class Sums:
@@ -48,13 +48,16 @@ class Sums:
         return {name: value for name, value in vars(self).items() if name not in ("steps", "samples")}
 
     def add_tensors(self, count: int, tensors: Mapping[str, Any]) -> None:
-        """Take one batch of `count` samples by the `tensors()` of its own sums, which are always of the same form."""
+        """Take one batch of `count` samples by the `tensors()` of its own sums."""
         self.steps += 1
         self.samples += count
-        if not self.losses:
-            vars(self).update(mapped(torch.clone, dict(tensors)))
-        else:
-            torch._foreach_add_(tensors_in(self.tensors()), tensors_in(dict(tensors)))
+        mine, theirs = _by_place(self.tensors()), _by_place(tensors)
+        both = [place for place in theirs if place in mine]
+        added = torch._foreach_add([mine[place] for place in both], [theirs[place] for place in both]) if both else ()
+        found = theirs | mine | dict(zip(both, added, strict=True))
+        self.losses = {name: found["loss", name] for kind, name in found if kind == "loss"}
+        self.means = {name: (found["total", name], found["number", name]) for kind, name in found if kind == "total"}
+        self.norm = found.get(("norm", ""))
 
     def averages(self, part: str, task: Task) -> dict[str, float]:
         """Means over all samples, and what `task` derives of them, by recorded name: `train_loss`, `train_accuracy`.
@@ -108,3 +111,11 @@ class Sums:
         sums = cls()
         vars(sums).update(mapped(lambda tensor: tensor.to(device), dict(state)))
         return sums
+
+
+def _by_place(tensors: Mapping[str, Any]) -> dict[tuple[str, str], Tensor]:
+    """What `Sums.tensors` gives, by kind and name."""
+    found = {("loss", name): loss for name, loss in tensors["losses"].items()}
+    for name, (total, number) in tensors["means"].items():
+        found |= {("total", name): total, ("number", name): torch.as_tensor(number)}
+    return found if tensors["norm"] is None else {**found, ("norm", ""): tensors["norm"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from tuner.training.fused import passes as passes_module
+from tuner.training.fused.graphs import Graph
 from tuner.training.fused.passes import Passes
 from tuner.training.fused.recording import generalized, recorded, same_bits
 from tuner.training.fused.replays import as_python, as_script
@@ -53,6 +55,13 @@ def numbers(x: Tensor) -> list[Tensor | None]:
     ]
 
 
+def promoted(x: Tensor) -> list[Tensor | None]:
+    """Numbers of Python's take part in no choice of a type."""
+    mask, count = x > 0.5, torch.tensor(3)
+    x *= 1 - 0.1 * mask
+    return [mask * 0.1, x.long() * 0.1, count * 0.1, torch.arange(2) * 0.5 + x[:, :2], x * x.mean() * 0.1]
+
+
 def constants(x: Tensor) -> list[Tensor | None]:
     steps = torch.tensor([1.0, 2.0])
     steps += 1
@@ -87,7 +96,7 @@ def convolved(x: Tensor) -> list[Tensor | None]:
     return [gradient]
 
 
-FUNCTIONS = [several, lists, numbers, constants, in_place, activated, convolved]
+FUNCTIONS = [several, lists, numbers, promoted, constants, in_place, activated, convolved]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
@@ -103,7 +112,7 @@ def test_scripts_and_python_give_what_the_function_gives(function: Function, sha
         assert same_bits(again, x)
 
 
-@pytest.mark.parametrize("function", [numbers, activated, convolved], ids=lambda function: function.__name__)
+@pytest.mark.parametrize("function", [numbers, promoted, activated, convolved], ids=lambda function: function.__name__)
 def test_a_script_serves_any_number_of_rows(function: Function) -> None:
     recordings = [recorded(function, [drawn(rows, 9)])[1] for rows in (3, 8)]
     general = generalized(*recordings)
@@ -148,6 +157,55 @@ def test_a_script_that_goes_wrong_is_not_used(fault: str, monkeypatch: pytest.Mo
     for call in range(6):
         assert_same(passes.run("name", lambda x: [x * 2], drawn(3, 2, seed=call)), [drawn(3, 2, seed=call) * 2])
     assert scripts == [3]
+
+
+def test_graphs_write_what_the_function_writes() -> None:
+    """A graph computes on copies of its own; here it is none, but a function that does."""
+
+    def stepped(weights: Tensor, gradients: Tensor) -> list[Tensor | None]:
+        weights[:, 1:].sub_(gradients[:, 1:])
+        return [weights.sum(), None]
+
+    _, recording = recorded(stepped, [torch.zeros(3, 2), torch.ones(3, 2)])
+    assert recording.written == {0}
+    graph, replay = object.__new__(Graph), as_python(recording)
+    graph._inputs, graph._written = [torch.zeros(3, 2), torch.zeros(3, 2)], [0]
+    graph._outputs = [torch.zeros(()), None]
+    graph._graph = SimpleNamespace(replay=lambda: graph._outputs[0].copy_(replay(3, *graph._inputs)[0]))
+    weights = torch.zeros(3, 2)
+    first, _ = graph(3, weights, torch.ones(3, 2))
+    second, _ = graph(3, weights, torch.ones(3, 2))
+    assert weights.tolist() == [[0, -2]] * 3
+    assert (first, second) == (-3, -6)
+
+
+def test_two_threads_that_find_a_fault_go_on_the_next_way_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have tried one script that is wrong; its recording as Python is right, and is used."""
+    both = threading.Barrier(2)
+
+    def wrong(recording: object) -> Function:
+        def script(rows: int, x: Tensor) -> list[Tensor | None]:
+            both.wait(10)
+            return [x * 3]
+
+        return script
+
+    monkeypatch.setattr(passes_module, "as_script", wrong)
+    passes, made = Passes(torch.device("cpu")), []
+    monkeypatch.setattr(passes_module, "as_python", lambda recording: made.append(recording) or as_python(recording))
+
+    def run(calls: int) -> None:
+        for call in range(calls):
+            assert_same(passes.run("name", lambda x: [x * 2], drawn(3, 2, seed=call)), [drawn(3, 2, seed=call) * 2])
+
+    run(1)
+    threads = [threading.Thread(target=run, args=[1]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run(3)
+    assert len(made) == 1
 
 
 def test_threads_run_one_script_at_once() -> None:

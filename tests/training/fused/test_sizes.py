@@ -62,6 +62,11 @@ def test_the_fastest_size_is_found_for_many() -> None:
     assert set(found[-1]) == {32}
 
 
+def test_a_bound_that_is_no_power_of_two_is_taken_where_it_is_fastest() -> None:
+    machine, members = Machine(1, lambda size, at_once: 1.0, most=100), lot(100)
+    assert [machine.epoch(members) for _ in range(12)][-1] == [100]
+
+
 def test_programs_share_the_threads() -> None:
     machine = Machine(2, lambda size, at_once: 1.0)
     assert machine.epoch(lot(8), lot(8)) == [8, 8]

@@ -84,4 +84,4 @@ def stacked(pairs: Sequence[Any], rows: Tensor) -> Any:
     if len(pairs) == 1:
         return mapped(lambda tensor: tensor.expand(len(rows), *tensor.shape).contiguous(), pairs[0])
     columns = iter([torch.stack(parts) for parts in zip(*map(tensors_in, pairs), strict=True)])
-    return mapped(lambda _: next(columns)[rows], pairs[0])
+    return mapped(lambda _: next(columns)[rows].contiguous(), pairs[0])

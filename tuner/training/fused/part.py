@@ -165,7 +165,7 @@ class Part:
         for name, tensor in step.changed.items():
             self.others[name].copy_(tensor)
         self.sums.add_tensors(len(tensors_in(batch[0])[0][0]), step.sums)
-        self._series.append(step.losses.clone())
+        self._series.append(step.losses)
         self.step_number += 1
         self._trace()
         self.broken = False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,15 +17,22 @@ from tuner.training.fused.replays import Replay, as_python, as_script
 from tuner.training.fused.vectors import WholeVectors
 from tuner.training.trainer import is_out_of_memory
 
-MOST_PASSES = 32
+MOST_PASSES = 64
 """So many passes, which differ in shapes or in what they depend on, are remembered; the last ones."""
 
 CLOSE = {"rtol": 1e-3, "atol": 1e-5}
 """How near a replay must be on a GPU, where sums may be added in another order each time; on the CPU bits are equal."""
 
 
-WAYS = ((True, True), (False, True), (False, False))
-"""How replays are tried, one way after another: as scripts or not, and for any number of rows or not."""
+class Way(NamedTuple):
+    """How replays are made: as scripts or in Python, for any number of rows or for those that were recorded."""
+
+    scripted: bool
+    general: bool
+
+
+WAYS = (Way(True, True), Way(False, True), Way(False, False))
+"""They are tried one after another."""
 
 
 class _Known:
@@ -34,43 +41,53 @@ class _Known:
     `trusted` are the numbers of rows for which a replay gave what the pass itself gave, with what runs from then on.
     """
 
-    def __init__(self, ways: Sequence[tuple[bool, bool]]) -> None:
+    def __init__(self, ways: Sequence[Way]) -> None:
         self.form: TreeSpec | None = None
         self._begin(ways)
 
-    def _begin(self, ways: Sequence[tuple[bool, bool]]) -> None:
+    def _begin(self, ways: Sequence[Way]) -> None:
         self.trusted: dict[int, Replay] = {}
         self._recordings: dict[int, Recording] = {}
         self._replays: dict[int, Replay] = {}
         self._ways = ways
 
     @property
-    def refused(self) -> bool:
-        """Whether the pass is to run as it is."""
-        return not self._ways
+    def way(self) -> Way | None:
+        """How its replays are made; None if the pass is to run as it is."""
+        return self._ways[0] if self._ways else None
 
     def refuse(self) -> None:
         """It cannot be recorded."""
         self._begin(())
 
-    def doubt(self) -> None:
-        """A replay was another thing: begin anew, the next way."""
-        self._begin(self._ways[1:])
+    def doubt(self, way: Way) -> None:
+        """A replay that was made this way was another thing: begin anew, the next way; once."""
+        if self.way == way:
+            self._begin(self._ways[1:])
+
+    def trust(self, way: Way, rows: int, replay: Replay) -> None:
+        """A replay that was made this way is right for so many rows."""
+        if self.way == way:
+            self.trusted[rows] = replay
 
     def add(self, recording: Recording) -> None:
         """A recording for one more number of rows."""
-        general = self._ways[0][1]
-        found = [generalized(other, recording) for other in self._recordings.values()] if general else []
+        if self.way is None:
+            return
+        found = [generalized(other, recording) for other in self._recordings.values()] if self.way.general else []
         merged = next((one for one in found if one is not None), None)
         self._recordings = {**self._recordings, recording.rows: recording} if merged is None else {ANY: merged}
 
-    def replay(self, rows: int) -> Replay | None:
-        """The replay for so many rows, if there is a recording; made when it is needed first."""
-        rows = rows if rows in self._recordings else ANY
-        if rows in self._recordings and rows not in self._replays:
-            recording, scripted = self._recordings[rows], self._ways[0][0]
-            self._replays[rows] = (as_script(recording) if scripted else None) or as_python(recording)
-        return self._replays.get(rows)
+    def recording(self, rows: int) -> Recording | None:
+        """What was recorded for so many rows."""
+        return self._recordings.get(rows, self._recordings.get(ANY))
+
+    def replay(self, recording: Recording) -> Replay:
+        """The replay of one of its recordings; made when it is needed first."""
+        if recording.rows not in self._replays:
+            script = as_script(recording) if self.way is not None and self.way.scripted else None
+            self._replays[recording.rows] = script or as_python(recording)
+        return self._replays[recording.rows]
 
 
 class Passes:
@@ -88,7 +105,7 @@ class Passes:
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def run(self, name: Hashable, function: Callable[..., Any], *arguments: Any) -> Any:
-        """`function(*arguments)`: nested tensors, all with the trials first, to nested tensors, valid until the next.
+        """`function(*arguments)`: nested tensors, all with the trials first, which it may write, to nested tensors.
 
         `name` tells apart what else the function depends on.
         """
@@ -116,16 +133,24 @@ class Passes:
         trusted = known.trusted.get(rows)
         if trusted is not None:
             return trusted(rows, *tensors)
-        if known.refused:
-            return self._as_it_is(function, tensors)
         with self._lock:
-            self.learned += 1
-            replay = known.replay(rows)
-        if replay is None:
-            return self._record(known, rows, function, tensors)
-        return self._try(known, rows, replay, function, tensors)
+            way, recording = known.way, known.recording(rows)
+            replay = None if recording is None else known.replay(recording)
+            self.learned += way is not None
+        if way is None:
+            return self._as_it_is(function, tensors)
+        if recording is None or replay is None:
+            return self._record(known, function, tensors)
+        outputs, same = self._try(replay, rows, function, tensors)
+        captured = self._captured(replay, rows, tensors, recording.written) if same else replay
+        with self._lock:
+            if same:
+                known.trust(way, rows, captured)
+            else:
+                known.doubt(way)
+        return outputs
 
-    def _record(self, known: _Known, rows: int, function: Replay, tensors: list[Tensor]) -> list[Any]:
+    def _record(self, known: _Known, function: Replay, tensors: list[Tensor]) -> list[Any]:
         tables = tables_made()
         try:
             outputs, recording = recorded(function, tensors, on_cpu=self.device.type == "cpu")
@@ -138,8 +163,8 @@ class Passes:
             known.add(recording)
         return outputs
 
-    def _try(self, known: _Known, rows: int, replay: Replay, function: Replay, tensors: list[Tensor]) -> list[Any]:
-        """Run both ways, on copies, as a model may change its batch."""
+    def _try(self, replay: Replay, rows: int, function: Replay, tensors: list[Tensor]) -> tuple[list[Any], bool]:
+        """What the function gives, and whether the replay gives the same, and changes its inputs alike."""
         copies = [tensor.clone() for tensor in tensors]
         outputs = self._as_it_is(function, tensors)
         try:
@@ -149,12 +174,7 @@ class Passes:
                 raise
             found = []
         same = len(found) == len(outputs) and all(map(self._same, [*outputs, *tensors], [*found, *copies]))
-        with self._lock:
-            if same:
-                known.trusted[rows] = self._captured(replay, rows, tensors)
-            else:
-                known.doubt()
-        return outputs
+        return outputs, same
 
     def _same(self, expected: Tensor | None, found: Tensor | None) -> bool:
         if expected is None or found is None:
@@ -163,12 +183,12 @@ class Passes:
             return same_bits(expected, found)
         return torch.allclose(expected, found, equal_nan=True, **CLOSE)
 
-    def _captured(self, replay: Replay, rows: int, tensors: list[Tensor]) -> Replay:
+    def _captured(self, replay: Replay, rows: int, tensors: list[Tensor], written: Collection[int]) -> Replay:
         """The replay as a graph, if it is one for a GPU and can be captured."""
         if self.device.type != "cuda" or self.uncaptured:
             return replay
         try:
-            return Graph(replay, rows, tensors, self._pool)
+            return Graph(replay, rows, tensors, written, self._pool)
         except Exception as error:  # whatever an operation does that a graph cannot hold
             if is_out_of_memory(error):
                 raise

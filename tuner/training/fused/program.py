@@ -245,7 +245,7 @@ class Program:
 
     @torch.no_grad()
     def trace(self, weights: Tensor, others: Tensors) -> dict[str, Tensor]:
-        """What the task traces of each trial's model, by name: trials x ..., valid until the next."""
+        """What the task traces of each trial's model, by name: trials x ..."""
         with self._caller() as caller:
             found: dict[str, Tensor] = self.run("trace", partial(self._traced, caller), weights, others)
             return found

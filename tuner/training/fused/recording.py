@@ -62,11 +62,15 @@ ANY = 0
 
 @dataclass(frozen=True)
 class Recording:
-    """The operations that lead from tensors with `rows` rows to `outputs` (None where there is no tensor)."""
+    """The operations that lead from tensors with `rows` rows to `outputs` (None where there is no tensor).
+
+    They write the inputs at the places `written`.
+    """
 
     rows: int
     calls: Sequence[Call]
     outputs: Sequence[Value | None]
+    written: frozenset[int]
 
 
 class UnrecordableError(Exception):
@@ -87,8 +91,11 @@ class Recorder(WholeVectors):
         self.unrecordable, self._within_remedy = "", False
         self._constants: set[int] = set()
         self._values = WeakIdKeyDictionary()
+        self.written: set[int] = set()
+        self._places: dict[int, list[int]] = {}
         for place, tensor in enumerate(inputs):
             self._values[tensor] = Value(-1 - place)
+            self._places.setdefault(_storage(tensor), []).append(place)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -101,8 +108,10 @@ class Recorder(WholeVectors):
             return self._apply(remedy.apply, func, *args, **kwargs)
         function = func if remedy is None or self._within_remedy else registered(func)
         arguments, options = tree_map(self._noted, (args, kwargs))
-        if any(_storage(tensor) in self._constants for tensor in _written(func, args, kwargs)):
-            self.unrecordable = f"it changes what is none of its tensors: {name}"
+        for storage in map(_storage, _written(func, args, kwargs)):
+            self.written.update(self._places.get(storage, ()))
+            if storage in self._constants:
+                self.unrecordable = f"it changes what is none of its tensors: {name}"
         result = function(*args, **kwargs)
         if name == "aten::lift_fresh":  # a constant made in Python: the next time it must be as fresh
             function, arguments = aten.clone.default, (result.clone(),)
@@ -214,12 +223,14 @@ def recorded(
     if not all(tensor is None or recorder.knows(tensor) for tensor in outputs):
         raise UnrecordableError("an output comes from nowhere", outputs)
     found = [None if tensor is None else recorder.value_of(tensor) for tensor in outputs]
-    return outputs, Recording(len(inputs[0]), recorder.calls, found)
+    return outputs, Recording(len(inputs[0]), recorder.calls, found, frozenset(recorder.written))
 
 
 def generalized(one: Recording, other: Recording) -> Recording | None:
     """The recording for any number of rows; None where two of different numbers differ in more than that."""
-    if one.rows == other.rows or len(one.calls) != len(other.calls) or one.outputs != other.outputs:
+    if one.rows == other.rows or len(one.calls) != len(other.calls):
+        return None
+    if one.outputs != other.outputs or one.written != other.written:
         return None
     calls = []
     for first, second in zip(one.calls, other.calls, strict=True):
@@ -231,7 +242,7 @@ def generalized(one: Recording, other: Recording) -> Recording | None:
             return None
         arguments, options = tree_unflatten(merged, form)
         calls.append(Call(first.function, arguments, options, first.several))
-    return Recording(ANY, calls, one.outputs)
+    return Recording(ANY, calls, one.outputs, one.written)
 
 
 _DIFFERENT = object()

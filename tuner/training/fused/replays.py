@@ -24,6 +24,9 @@ aten = torch.ops.aten
 Replay = Callable[..., list[Tensor | None]]
 """A function of the number of rows and the inputs that does what was recorded."""
 
+HELPERS = "".join(inspect.getsource(function) for function in (laid_out, end_of, mended))
+"""Parts of scripts; read at once, as the file may change while this runs."""
+
 DIRECT: dict[Any, Callable[..., Any]] = {
     aten.add.Tensor: torch.add,
     aten.bmm.default: torch.bmm,
@@ -141,15 +144,17 @@ class _Writer:
         names = [f"i{place}" for place in range(_inputs(self._recording))]
         names += [f"c{place}" for place in range(len(self.constants))]
         given = "".join(f", {name}: Tensor" for name in names)
-        helpers = "".join(inspect.getsource(function) for function in (laid_out, end_of, mended))
-        return f"{helpers}def replay(rows: int{given}):\n    " + "\n    ".join((*self._lines, f"return [{found}]\n"))
+        return f"{HELPERS}def replay(rows: int{given}):\n    " + "\n    ".join((*self._lines, f"return [{found}]\n"))
 
     def _line(self, number: int, call: Call) -> str:
         schema = call.function._schema
         namespace, _, name = call.function._name.partition("::")
         types = {argument.name: argument.type for argument in schema.arguments}
         operands = [str(kind) == "Tensor" for kind in types.values()]
-        given = [self._written(value, kind) for value, kind in zip(call.arguments, types.values(), strict=False)]
+        values = list(call.arguments)
+        if schema.name == "aten::_to_copy" and isinstance(values[0], (int, float)):  # elsewhere, numbers choose no type
+            values[0] = torch.tensor(values[0])
+        given = [self._written(value, kind) for value, kind in zip(values, types.values(), strict=False)]
         options = [f"{name}={self._written(value, types[name])}" for name, value in call.options.items()]
         results = ", ".join(self._name(number, entry) for entry in range(len(schema.returns))) or "_"
         operator = f"torch.ops.{schema.name.replace('::', '.')}"
@@ -180,8 +185,6 @@ class _Writer:
             return self._value(value)
         if isinstance(value, Rows):
             return f"rows * {value.times}"
-        if isinstance(value, (int, float)) and str(kind) == "Tensor" and type(value) is not bool:
-            value = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
         if isinstance(value, Tensor):
             self.constants.append(value)
             return f"c{len(self.constants) - 1}"

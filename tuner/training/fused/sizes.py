@@ -56,11 +56,11 @@ class _Sizes:
         tried = {size: seconds for size in sizes if (seconds := self._least(lanes, size)) is not None}
         if not tried:
             return min(self.first, self.most)
-        fastest = min(self.most, min(tried, key=tried.__getitem__))
+        fastest = min(tried, key=tried.__getitem__)
         for size in (2 * fastest, fastest // 2):
-            if size not in tried and LEAST <= size <= self.most:
-                return size
-        return fastest
+            if size not in tried and LEAST <= size < 2 * self.most:
+                return min(size, self.most)
+        return min(fastest, self.most)
 
     def parts(self, members: int, lanes: int) -> int:
         """How many parts to cut members into."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -116,9 +117,17 @@ def needed(operator: OpOverload, *arguments: Any, **options: Any) -> Remedy | No
     return None
 
 
-@functools.cache
+REGISTERING = Lock()
+
+
 def registered(operator: OpOverload) -> OpOverload:
     """An operator with its remedy, as an operator of `LIBRARY`."""
+    with REGISTERING:
+        return _registered(operator)
+
+
+@functools.cache
+def _registered(operator: OpOverload) -> OpOverload:
     name = operator._name.removeprefix("aten::")
     LIBRARY.define(str(operator._schema).removeprefix("aten::"))  # type: ignore[no-untyped-call]
     LIBRARY.impl(name, remedied(operator), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
@@ -167,7 +176,7 @@ def pointwise(own: Own, *arguments: Any, **options: Any) -> Tensor:
     return mended(result, own(*ends, **options)) if result.numel() % NUMBERS else result
 
 
-# These three are parts of scripts, too.
+# These three are parts of scripts, too, which know no `NUMBERS`.
 
 
 def laid_out(tensors: list[Tensor]) -> list[Tensor]:
