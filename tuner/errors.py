@@ -89,9 +89,11 @@ class DivergedError(ArithmeticError):
 
 
 def below(place: str, path: str) -> str:
-    """The place of `path` within `place`: `x.yaml: a`, `x.yaml: a.b`, `--set a`, or `path` alone."""
+    """The place of `path` within `place`: `x.yaml: a`, `x.yaml: a.b`, `--set a`, `--a` of `--`, or `path` alone."""
     if not place or not path:
         return place or path
+    if place == "--":
+        return "--" + path.replace("_", "-")
     if place.startswith("--") and " " not in place:
         return f"{place} {path}"
     return f"{place}: {path}" if place.endswith((".yaml", ".yml")) else f"{place}.{path}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from tuner.errors import SearchSpaceError, UsageError, did_you_mean
 from tuner.recipe import Count, Section, Seed, parse_section
@@ -17,6 +18,12 @@ from tuner.search_space.yaml_file import near_hint, read_yaml
 
 SAMPLERS = ("grid", "random", "tpe", "gp", "cmaes", "qmc")
 PRUNERS = ("none", "median", "percentile", "hyperband", "asha", "patient", "threshold")
+
+
+def _fusion(value: Any) -> Any:
+    if value not in ("auto", "off") and (type(value) is not int or value < 2):
+        raise PydanticCustomError("fusion", "must be auto, off, or a number of 2 or more")
+    return value
 
 
 class Mode(Section):
@@ -35,7 +42,7 @@ class Mode(Section):
     time: str | Annotated[float, Field(strict=True)] | None = None
     stop_without_improvement: Count | None = None
     parallel: Count | None = None
-    fuse: Literal["auto", "off"] | Annotated[int, Field(strict=True, ge=2)] = "auto"
+    fuse: Annotated[str | int, BeforeValidator(_fusion)] = "auto"
     retries: Annotated[int, Field(strict=True, ge=0)] = 0
     study_seed: Seed = 0
     recipe: dict[str, Any] = {}
