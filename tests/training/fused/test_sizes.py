@@ -42,17 +42,22 @@ def lot(count: int, program: Program | None = None) -> list[Any]:
 
 def test_few_members_train_on_one_thread_where_that_is_faster() -> None:
     """A step costs the same whatever its size, and twice that where two run at once."""
-    machine, members = Machine(2, lambda size, at_once: 1.0 * at_once), lot(8)
+    machine, members = Machine(2, lambda size, at_once: 0.001 * at_once), lot(8)
     found = [machine.epoch(members) for _ in range(8)]
     assert found[0] == [4, 4]
     assert found[-1] == [8]
 
 
 def test_and_on_two_where_that_is() -> None:
-    machine, members = Machine(2, lambda size, at_once: 1.0 * size), lot(8)
+    machine, members = Machine(2, lambda size, at_once: 0.001 * size), lot(8)
     found = [machine.epoch(members) for _ in range(8)]
     assert [8] in found  # tried
     assert found[-1] == [4, 4]
+
+
+def test_long_steps_are_not_tried_on_one_thread() -> None:
+    machine, members = Machine(2, lambda size, at_once: 0.1 * size, most=8), lot(8)
+    assert [machine.epoch(members) for _ in range(5)] == [[4, 4]] * 5
 
 
 def test_the_fastest_size_is_found_for_many() -> None:

@@ -24,7 +24,10 @@ LEAST = 4
 """The least size that is tried: a part of fewer than three members has rows that nobody needs."""
 
 TRIALS = 2
-"""So many epochs of a size are measured before it is judged, by the fastest."""
+"""So many epochs of a size are measured before it is judged, by the fastest; of one with long steps a single one."""
+
+LONG_STEP = 0.02
+"""The seconds of a step that is long: what threads wait for each other is nothing against it."""
 
 MEMORY_SHARE = 0.5
 """The share of the free memory that the parts under way may take together."""
@@ -48,7 +51,7 @@ class _Sizes:
     def _least(self, at_once: int, size: int) -> float | None:
         """The least seconds of a size; None before it has been tried."""
         found = self._seconds.get((at_once, _power_of_two(size)), [])
-        return min(found) if len(found) >= TRIALS else None
+        return min(found) if len(found) >= TRIALS or (found and min(found) * size >= LONG_STEP) else None
 
     def best(self, lanes: int) -> int:
         """The size for so many parts at once: the fastest so far, or one beside it that has not been tried."""
@@ -72,7 +75,9 @@ class _Sizes:
     def _faster_as_one(self, members: int, parts: int) -> bool:
         """Whether few members are to train on one thread, which was faster, or was not tried while the other was."""
         apart, together = self._least(parts, members // parts), self._least(1, members)
-        return members <= self.most and apart is not None and (together is None or together < apart / parts)
+        if members > self.most or apart is None or apart * members / parts >= LONG_STEP:
+            return False
+        return together is None or together < apart / parts
 
 
 class Sizes:
