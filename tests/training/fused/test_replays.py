@@ -87,6 +87,12 @@ def activated(x: Tensor) -> list[Tensor | None]:
     return [*found, x.abs().pow(1.5), torch.sigmoid(x.clone()), x.clone().sigmoid_(), line.sum(dim=[1])]
 
 
+def averaged(x: Tensor) -> list[Tensor | None]:
+    """The gradient of a mean depends on how many numbers there are, that of single losses does not."""
+    slope = torch.ops.aten.smooth_l1_loss_backward
+    return [slope(torch.ones(()), x, -x, 1, 1.0), slope(torch.ones_like(x), x, -x, 0, 1.0)]
+
+
 def convolved(x: Tensor) -> list[Tensor | None]:
     def loss(row: Tensor, weight: Tensor) -> Tensor:
         return F.conv1d(row.view(1, 1, -1), weight.view(1, 1, -1)).square().sum()
@@ -96,7 +102,7 @@ def convolved(x: Tensor) -> list[Tensor | None]:
     return [gradient]
 
 
-FUNCTIONS = [several, lists, numbers, promoted, constants, in_place, activated, convolved]
+FUNCTIONS = [several, lists, numbers, promoted, constants, in_place, activated, averaged, convolved]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)

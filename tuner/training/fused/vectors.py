@@ -6,10 +6,10 @@ another order, or are other kernels altogether, by the size of the whole stack. 
 experiment; the tests repeat it for all of torch's that work number by number.
 
 Each has a remedy here, which gives every number as the vector code does, or as in a larger stack. Some operators are
-computed in another form for speed, too. Two things are taken
-for granted. All runs on one of torch's threads, as several share a tensor by its size. And MKL is in its reproducible
-mode (`MKL_CBWR=AUTO` in the environment before its first product of matrices), as the bits of a small product depend on
-where a matrix begins in memory otherwise; the mode costs nothing that can be measured.
+computed in another form for speed, too (`forms`). Two things are taken for granted. All runs on one of torch's threads,
+as several share a tensor by its size. And MKL is in its reproducible mode (`MKL_CBWR=AUTO` in the environment before
+its first product of matrices), as the bits of a small product depend on where a matrix begins in memory otherwise; the
+mode costs nothing that can be measured.
 
 Not covered: complex numbers, `torch.add` and `torch.sub` of half precision with an `alpha`, and products of a member's
 matrix with one that is not stacked (float64 only; a buffer is stacked, what `forward` makes is not).
@@ -345,7 +345,7 @@ def _is_no_product(base: Any, exponent: Any) -> bool:
 
 _POINTWISE = (Remedy(_has_rows_among, pointwise),)
 _IN_PLACE = (Remedy(_has_rows_among, _pointwise_in_place),)
-_LOSS = (Remedy(lambda *arguments: arguments[3] == 0, pointwise),)  # no mean: that knows how many numbers there are
+_LOSS = (Remedy(lambda *arguments: arguments[3] == 0, pointwise, always=True),)  # a mean knows how many there are
 _HALF = Remedy(_are_half, _enough_products, always=True)
 
 REMEDIES: dict[str, tuple[Remedy, ...]] = {
