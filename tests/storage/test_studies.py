@@ -239,6 +239,45 @@ def test_a_plain_optuna_study_can_be_loaded(tmp_path):
     close(found)
 
 
+def test_a_view_shows_what_loading_shows_and_cannot_be_written(tmp_path):
+    study = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path / 's.db'}")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    before = (tmp_path / "s.db").read_bytes()
+    seen = Studies(tmp_path).view("s")
+    assert seen.trials == study.trials
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        seen.set_user_attr("key", 1)
+    assert (tmp_path / "s.db").read_bytes() == before
+    with pytest.raises(StudyNotFoundError):
+        Studies(tmp_path).view("t")
+
+
+def plain(file: Path, *names: str) -> None:
+    """A database of studies by plain Optuna, the second one with two trials, and so on."""
+    for count, name in enumerate(names, 1):
+        study = optuna.create_study(study_name=name, storage=f"sqlite:///{file}")
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=count)
+
+
+def test_of_several_studies_in_a_file_one_is_chosen_by_name(tmp_path):
+    plain(tmp_path / "many.db", "one", "two: more")
+    studies = Studies(tmp_path)
+    with pytest.raises(UsageError, match=r"2 studies.*many\.db:one, .*many\.db:two: more"):
+        studies.read("many")
+    assert len(studies.read(f"{tmp_path / 'many.db'}:two: more")) == 2
+    assert len(studies.load(f"{tmp_path / 'many.db'}:one").study.trials) == 1
+    with pytest.raises(StudyNotFoundError, match="one"):
+        studies.read(f"{tmp_path / 'many.db'}:onee")
+    plain(tmp_path / "many.db", "many")
+    assert len(studies.read("many")) == 1, "the one of the file's name"
+
+
+def test_a_file_of_any_name_can_be_the_newest(tmp_path):
+    plain(tmp_path / "étude 1.db", "mine")
+    studies = Studies(tmp_path)
+    assert len(studies.read(studies.newest())) == 1
+
+
 def changed_spaces() -> list[tuple[dict[str, Any], str]]:
     """A change of what decides the trials, and the line that shows it."""
     wider = SEARCH.replace("high: 1e-1", "high: 0.5")

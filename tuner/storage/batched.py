@@ -64,7 +64,7 @@ class BatchedStorage(BaseStorage):
         self.backend = backend
         self.fence: Fence | None = None
         self.while_waiting: Callable[[], None] = lambda: None
-        self._bulk = backend.get_current_version() in bulk.REVISIONS
+        self._bulk = backend.get_current_version() in connect.REVISIONS
         self._lock = threading.RLock()
         self._forget_all(own=set())
 

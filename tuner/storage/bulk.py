@@ -1,6 +1,6 @@
 """Many writes at once into Optuna's own tables: the one file with SQL of ours against them.
 
-It holds for the schema revisions in `REVISIONS`; with any other, `by_orm.py` writes the same through Optuna's methods.
+It holds for the schema revisions in `connect.REVISIONS`; with others `by_orm.py` writes the same by Optuna's methods.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from tuner.errors import StorageError
-
-REVISIONS = ("v3.2.0.a",)
-"""Optuna's schema revisions (alembic) whose tables are the ones written here."""
 
 TRIALS = models.TrialModel.__table__
 PARAMETERS = models.TrialParamModel.__table__
@@ -211,7 +208,11 @@ def _upsert(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], ro
 
 @cache
 def _upserting(dialect: str, table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...]) -> sa.Executable:
-    insert: Any = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    insert: Any = sqlite.insert(table)
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # which takes long to import
+
+        insert = postgresql.insert(table)
     changed = {name: insert.excluded[name] for name in columns if name not in key}
     return insert.on_conflict_do_update(index_elements=list(key), set_=changed)  # type: ignore[no-any-return]
 

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 from sqlalchemy import event, exc
 
 from tuner.errors import StorageError
+
+REVISIONS = ("v3.2.0.a",)
+"""Optuna's schema revisions (alembic) whose tables tuner reads and writes itself; others go through Optuna."""
 
 BUSY_TIMEOUT_SECONDS = 30
 """How long a writer waits for another before the database counts as locked."""
@@ -28,7 +32,7 @@ def connect(path: Path) -> optuna.storages.RDBStorage:
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_foreign(path)
+        refuse_foreign(path)
         storage = _open_storage(path)
         event.listen(storage.engine, "connect", _set_pragmas)
         storage.engine.dispose()
@@ -50,7 +54,12 @@ def _open_storage(path: Path) -> optuna.storages.RDBStorage:
 
 def url(path: Path) -> str:
     """The database's URL, as Optuna's own commands take it."""
-    return f"sqlite:///{path}"
+    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def file_uri(path: Path) -> str:
+    """The file as SQLite's own URI, to which `?mode=ro` and the like are added."""
+    return f"file:{path.absolute().as_posix().replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
 
 
 def _set_pragmas(connection: Any, record: Any) -> None:
@@ -60,8 +69,8 @@ def _set_pragmas(connection: Any, record: Any) -> None:
     cursor.close()
 
 
-def _refuse_foreign(path: Path) -> None:
-    """A file that is there must be a SQLite database, before anything writes to it."""
+def refuse_foreign(path: Path, to_read: bool = False) -> None:
+    """A file that is there must be a SQLite database, before anything writes to it; with `to_read` nothing will."""
     if path.is_dir():
         raise StorageError(f"{path}: a folder, where a study's database should be")
     if not path.exists():
@@ -70,11 +79,37 @@ def _refuse_foreign(path: Path) -> None:
         head = file.read(16)
     if head and head != b"SQLite format 3\x00":
         raise StorageError(f"{path}: not a SQLite database; move it away, or give another --study")
-    # Reading alone would not do: what a killed process left half done must be rolled back first.
-    with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as connection:
+    with closing(_mended(path, to_read)) as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and "studies" not in tables:
         raise StorageError(f"{path}: another program's database; move it away, or give another --study")
+
+
+def _mended(path: Path, to_read: bool) -> sqlite3.Connection:
+    """A connection for which what a killed process left half done is rolled back, as reading alone would not do."""
+    connection = sqlite3.connect(f"{file_uri(path)}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_SECONDS)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if to_read and re.search("readonly|unable to open", str(error)):
+            return open_to_read(path)
+        raise
+    return connection
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that reads; where the folder cannot be written, a file at rest is read as it is."""
+    connection = sqlite3.connect(f"{file_uri(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_SECONDS)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        beside = [path.with_name(f"{path.name}-{kind}") for kind in ("wal", "journal")]
+        if any(journal.exists() and journal.stat().st_size for journal in beside):
+            raise
+        connection = sqlite3.connect(f"{file_uri(path)}?mode=ro&immutable=1", uri=True)
+    return connection
 
 
 @contextmanager

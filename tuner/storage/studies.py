@@ -5,22 +5,30 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
 from tuner.errors import StudyChangedError, StudyNotFoundError, UsageError, did_you_mean, shorten
-from tuner.search_space.space import SearchSpace
-from tuner.storage.batched import BatchedStorage
-from tuner.storage.connect import connect, explained
-from tuner.storage.epochs import EpochRows
+from tuner.storage.connect import connect, explained, refuse_foreign
+from tuner.storage.reading import Records, read_by_optuna, read_only, read_study, study_names
+
+if TYPE_CHECKING:  # a report only reads, and is written before these are imported
+    from tuner.search_space.space import SearchSpace
+    from tuner.storage.batched import BatchedStorage
+    from tuner.storage.epochs import EpochRows
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _READY = "ready"
+MOST_NAMED = 5
+"""Of a database's studies so many are named where one must be chosen."""
+
+WARM_START = "warm_start"
+"""Attribute of a study that took trials over from another one, and of each of those: `study`, `trials` or `trial`."""
 
 
 @dataclass(frozen=True)
@@ -64,24 +72,51 @@ class Studies:
         return entries[-1].stem if entries else None
 
     def load(self, name: str) -> OpenStudy:
-        """The study `name` (or the path of its database), to read; `StudyNotFoundError` with the nearest name."""
-        path = Path(name) if name.endswith(".db") else self.database(name, place="")
-        if not path.is_file():
-            raise StudyNotFoundError(
-                f"there is no study '{name}' in {self.folder}", hint=did_you_mean(path.stem, self.names())
-            )
+        """The study `name` (or FILE.db, or FILE.db:NAME), to read; `StudyNotFoundError` with the nearest name."""
+        from tuner.storage.batched import BatchedStorage
+        from tuner.storage.epochs import EpochRows
+
+        path, asked = self._found(name)
         with explained(path):
             storage = BatchedStorage(connect(path))
             epochs = EpochRows(storage)
-            found = optuna.study.get_all_study_names(storage)
-            if not found:
-                raise StudyNotFoundError("the database holds no study", place=str(path))
-            wanted = path.stem if path.stem in found else found[0]
+            wanted = _wanted(path, asked, optuna.study.get_all_study_names(storage))
             study = optuna.load_study(study_name=wanted, storage=storage)
             return OpenStudy(study, storage, epochs, path.parent / wanted, existed=True)
 
+    def read(self, name: str) -> Records:
+        """The study `name` (or FILE.db, or FILE.db:NAME) as columns, without writing anything; raises as `load`."""
+        path, asked = self._found(name)
+        with explained(path):
+            refuse_foreign(path, to_read=True)
+            engine = read_only(path)
+            wanted = _wanted(path, asked, study_names(engine))
+            return read_study(engine, wanted, path.parent / wanted)
+
+    def view(self, name: str) -> optuna.Study:
+        """The study `name` as Optuna sees it, without writing anything; raises as `load`."""
+        path, asked = self._found(name)
+        with explained(path):
+            refuse_foreign(path, to_read=True)
+            engine = read_only(path)
+            return optuna.load_study(study_name=_wanted(path, asked, study_names(engine)), storage=read_by_optuna(path))
+
+    def _found(self, name: str) -> tuple[Path, str | None]:
+        """The database that NAME, FILE.db or FILE.db:NAME means, and the study in it that is asked for by name."""
+        file, colon, asked = name.rpartition(".db:")
+        path = Path(f"{file}.db") if colon else Path(name) if name.endswith(".db") else self.folder / f"{name}.db"
+        if not path.is_file():
+            if not colon and not name.endswith(".db"):
+                self.database(name, place="")
+            raise StudyNotFoundError(
+                f"there is no study '{name}' in {self.folder}", hint=did_you_mean(path.stem, self.names())
+            )
+        return path, asked if colon else None
+
     def storage(self, name: str) -> BatchedStorage:
         """The storage of the study `name`, its database made if it is not there."""
+        from tuner.storage.batched import BatchedStorage
+
         path = self.database(name)
         with explained(path):
             return BatchedStorage(connect(path))
@@ -90,6 +125,8 @@ class Studies:
         self, name: str, space: SearchSpace, task_hash: str, threads: int, storage: BatchedStorage | None = None
     ) -> OpenStudy:
         """The study `name` in `storage`, made for `space` if it is not there (or its making was cut short)."""
+        from tuner.storage.epochs import EpochRows
+
         storage = storage or self.storage(name)
         epochs = EpochRows(storage)
         for entry in storage.get_all_studies():
@@ -98,6 +135,7 @@ class Studies:
                 return OpenStudy(study, storage, epochs, self.files(name), existed=True)
             if entry.study_name == name:
                 _refuse_foreign_study(entry, bool(storage.get_all_trials(entry._study_id, deepcopy=False)))
+                self._drop_copies(name, entry.user_attrs.get(WARM_START, {}).get("trials", 0))
                 optuna.delete_study(study_name=name, storage=storage)
         study = optuna.create_study(
             study_name=name, storage=storage, direction="maximize" if space.maximize else "minimize"
@@ -106,6 +144,12 @@ class Studies:
             for key, value in knowledge(space, task_hash, threads).items():
                 study.set_user_attr(key, value)
         return OpenStudy(study, storage, epochs, self.files(name), existed=False)
+
+    def _drop_copies(self, name: str, trials: int) -> None:
+        """Delete what a making that was cut short had copied for the first `trials` trials."""
+        for number in range(trials):
+            for path in self.files(name).glob(f"**/trial-{number:04d}.*"):
+                path.unlink(missing_ok=True)
 
 
 def _refuse_foreign_study(entry: Any, has_trials: bool) -> None:
@@ -126,6 +170,18 @@ def _last_write(database: Path) -> float:
 def mark_ready(study: optuna.Study) -> None:
     """Say that the study's making is complete; one without the mark is made anew."""
     study.set_user_attr(_READY, True)
+
+
+def _wanted(path: Path, asked: str | None, names: Sequence[str]) -> str:
+    """The study of a database that is asked for; else the one of the file's name, or the only one."""
+    if not names:
+        raise StudyNotFoundError("the database holds no study", place=str(path))
+    if asked is not None and asked not in names:
+        raise StudyNotFoundError(f"there is no study '{asked}'", place=str(path), hint=did_you_mean(asked, names))
+    if asked is None and path.stem not in names and len(names) > 1:
+        hint = f"Give one of them: {', '.join(f'{path}:{name}' for name in names[:MOST_NAMED])}"
+        raise UsageError(f"the database holds {len(names)} studies", place=str(path), hint=hint)
+    return asked or (path.stem if path.stem in names else names[0])
 
 
 def knowledge(space: SearchSpace, task_hash: str, threads: int) -> dict[str, Any]:
@@ -187,8 +243,18 @@ def shorten_plain(value: Any) -> str:
     return value if isinstance(value, str) and value else shorten(value, 60)
 
 
-def check_unchanged(study: optuna.Study, space: SearchSpace, task_hash: str, threads: int, accept: bool) -> list[str]:
-    """The differences that `accept` takes over into the study; `StudyChangedError` where it is False.
+NEW_OR_ACCEPT = "Give --study NEW for a study of its own, or --accept-changes to go on with the new settings"
+
+
+def check_unchanged(
+    study: optuna.Study,
+    space: SearchSpace,
+    task_hash: str,
+    threads: int,
+    accept: bool,
+    remedy: str = NEW_OR_ACCEPT,
+) -> list[str]:
+    """The differences that `accept` takes over into the study; `StudyChangedError`, with a `remedy`, where it is False.
 
     A budget may always grow. Other versions or another machine are not a difference; see `version_changes`.
     """
@@ -198,8 +264,7 @@ def check_unchanged(study: optuna.Study, space: SearchSpace, task_hash: str, thr
     if found and not accept:
         listed = "\n  ".join(found)
         raise StudyChangedError(
-            f"the study was made with other settings, so nothing was run:\n  {listed}\n"
-            "Give --study NEW for a study of its own, or --accept-changes to go on with the new settings",
+            f"the study was made with other settings, so nothing was run:\n  {listed}\n{remedy}",
             place=study.study_name,
         )
     if found:
