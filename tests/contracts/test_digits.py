@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tuner.tasks import Samples
 from tuner.tasks.digits import Digits, RecurrentConvNet
 
 
@@ -26,8 +27,9 @@ def test_net_follows_its_equations(recurrence: str) -> None:
 
 def test_data_is_the_stratified_split_of_1797_digits() -> None:
     data = Digits().data({})
-    assert (len(data.train), len(data.validation)) == (1437, 360)
-    for part in (data.train, data.validation):
+    assert isinstance(data.test, Samples)
+    assert (len(data.train), len(data.validation), len(data.test)) == (1077, 360, 360)
+    for part in (data.train, data.validation, data.test):
         shares = torch.bincount(part.targets, minlength=10) / len(part)
         assert shares.min() > 0.09
         assert shares.max() < 0.11

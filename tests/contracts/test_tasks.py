@@ -61,6 +61,42 @@ def test_train_and_validation_share_no_sample(task: Task, data: Data) -> None:
         assert not any(b"".join(part.numpy().tobytes() for part in row) in seen for row in validation)
 
 
+def rows_of(source: Samples) -> set[bytes]:
+    """The inputs of each sample."""
+    rows = zip(*tensors_in(source.inputs), strict=True)
+    return {b"".join(part.numpy().tobytes() for part in row) for row in rows}
+
+
+def test_what_validates_on_other_samples_has_a_test_split_too(task: Task, recipe: Recipe) -> None:
+    assert task.test_data(recipe.data) is not None or not task.held_out
+
+
+def test_the_test_split_shares_no_sample_with_the_others(task: Task, recipe: Recipe, data: Data) -> None:
+    test = task.test_data(recipe.data)
+    if test is None:
+        return
+    assert isinstance(test, Samples)
+    assert len(test) >= 100
+    for other in (data.train, data.validation):
+        assert isinstance(other, Samples)
+        assert rows_of(test).isdisjoint(rows_of(other))
+
+
+def test_the_test_split_is_like_what_is_validated_on(task: Task, recipe: Recipe, data: Data) -> None:
+    test, again = task.test_data(recipe.data), task.test_data(recipe.data)
+    if test is None:
+        return
+    for one, two, other in zip(*(_tensors(source) for source in (test, again, data.validation)), strict=True):
+        assert torch.equal(one, two)
+        assert one.shape[1:] == other.shape[1:]
+        assert one.dtype == other.dtype
+
+
+def _tensors(source: object) -> list[torch.Tensor]:
+    assert isinstance(source, Samples)
+    return tensors_in([source.inputs, source.targets] if source.targets is not None else [source.inputs])
+
+
 def test_weights_depend_on_the_seed_alone(task: Task, recipe: Recipe) -> None:
     torch.manual_seed(1)
     first = build_model(task, recipe).state_dict()

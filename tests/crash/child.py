@@ -60,6 +60,7 @@ def run_search(job: Job) -> None:
         device="cpu",
         overrides=job.overrides,
         enqueue=None if job.enqueue is None else Path(job.enqueue),
+        warm_start=job.warm_start,
     )
     quiet_optuna()
     search(request, ignore)

@@ -25,6 +25,7 @@ class Job:
     mode: str = "tpe-median"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     enqueue: str | None = str(QUEUE)
+    warm_start: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     kill_at: int = 0
     system_calls: bool = False

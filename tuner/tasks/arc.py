@@ -28,7 +28,7 @@ MADE_SIZE, FOLDER_SIZE = 6, 10
 """Sides of the canvas where the data option `size` is 0: for made puzzles, and for a folder's."""
 
 VALIDATION_PUZZLES = 300
-"""Made puzzles to validate on."""
+"""Made puzzles to validate on, and as many others to test on."""
 
 MOST_PAIRS = 10
 PREVIEWED = 6
@@ -80,6 +80,14 @@ class Arc(Task):
         repeats = math.ceil(count / sum(len(puzzle.test) for puzzle in learnt))
         train, validation = samples_of(learnt, size, pairs, repeats), samples_of(held_out, size, pairs)
         return Data(train, validation, notes=_left_out(len(found) - len(fit), len(found), size))
+
+    def test_data(self, options: Mapping[str, Any]) -> Samples | None:
+        """300 made puzzles that are in no other split; None for a folder: all of it is trained or validated on."""
+        options = {**self.data_options, **options}
+        if options["path"]:
+            return None
+        size, pairs = canvas_size(options), options["pairs"]
+        return samples_of(make_puzzles(VALIDATION_PUZZLES, size, pairs, "test"), size, pairs)
 
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
         """A `PuzzleTransformer`; raises `ValueError` for options out of range, and for d_ff < heads * head_dim."""

@@ -89,7 +89,7 @@ Source = Samples | Dataset[Any]
 
 @dataclass(frozen=True)
 class Data:
-    """What a task trains and validates on; `test` is held out and never seen in a search.
+    """What a task trains and validates on; `test` is held out: no search sees it (see `Task.test_data`).
 
     `notes` are what a user should know of the data, such as how much of a folder was left out.
     """
@@ -123,6 +123,14 @@ class Task(ABC):
     @abstractmethod
     def data(self, options: Mapping[str, Any]) -> Data:
         """The data for `options` (the recipe's `data`); must be the same every time it is called."""
+
+    def test_data(self, options: Mapping[str, Any]) -> Source | None:
+        """Samples that no search has seen, for a last look at what it found; None where there are none.
+
+        They are those of `data`, unless a task makes them here, where only `tuner confirm` asks for them. They share no
+        sample with what `data` gives for the same options, and are the same every time.
+        """
+        return self.data(options).test
 
     @abstractmethod
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:

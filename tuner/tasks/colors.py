@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from tuner.errors import UsageError
+from tuner.seeds import seed_for
 from tuner.tasks.base import Batch, Data, Samples, Task
 from tuner.tasks.images import (
     compared,
@@ -54,6 +55,9 @@ PROBES = {
 }
 """The colours whose codes are traced: the six, the six between them, and black, grey and white."""
 
+TEST_COLORS = 1_000
+"""Colours to test on."""
+
 PREVIEW_SIZE, PREVIEW_REACH = 400, 1.5
 """Pixels of a preview's side, and the coordinate at its edges; what lies beyond is drawn on the edge."""
 
@@ -70,9 +74,10 @@ class Colors(Task):
     """Colours through a code of four numbers, of which the first two should become a plane of hues.
 
     Trained on an HSV grid (36 hues x 10 saturations x 10 values), in the phase `Primary & secondary` on the six named
-    colours only; validated on an RGB grid (10 x 10 x 10), which by design shares some colours with the other. The data
-    option `data_fraction` widens what is drawn from vivid hues (0) to all colours alike (1): see `sampling_weights`.
-    The action `anchor` stores the six colours' codes, from which the loss term `anchor` then keeps them from moving.
+    colours only; validated on an RGB grid (10 x 10 x 10), which by design shares some colours with the other; tested on
+    colours drawn at random, which are in neither. The data option `data_fraction` widens what is drawn from vivid hues
+    (0) to all colours alike (1): see `sampling_weights`. The action `anchor` stores the six colours' codes, from which
+    the loss term `anchor` then keeps them from moving.
     """
 
     name: ClassVar[str] = "colors"
@@ -93,6 +98,11 @@ class Colors(Task):
         if not 0 <= fraction <= 1:
             raise UsageError("must be from 0 to 1", place="recipe.data.data_fraction", value=fraction)
         return Data(train=Samples(hsv_grid()), validation=Samples(rgb_grid()))
+
+    def test_data(self, options: Mapping[str, Any]) -> Samples:
+        """1,000 colours drawn evenly from the RGB cube, always the same."""
+        generator = torch.Generator().manual_seed(seed_for("colors", "test"))
+        return Samples(torch.rand(TEST_COLORS, 3, generator=generator))
 
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
         """A `ColorAutoencoder`; raises `ValueError` for options out of range."""

@@ -34,6 +34,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 """What a data option may be, both ends included."""
 
+TEST_VOICES = 8
+"""Voices made to test on, from where none to train on ever is."""
+
 PREVIEW_SNR = 5.0
 """dB: a preview shows a clip of about this level."""
 
@@ -48,6 +51,8 @@ class Denoise(Task):
     Each pair is scaled so that its noisy signal has an RMS of 0.35. A `validation_share` of the clean signals, drawn by
     `split_seed`, is kept to validate on. An epoch trains on one clip of `clip_length` samples from each segment of
     `segment_seconds`, at a random place; it validates on up to `validation_clips` clips of each file, always the same.
+
+    The test split is eight voices of its own, as clips alike; a folder has none: all of it is trained or validated on.
     """
 
     name: ClassVar[str] = "denoise"
@@ -75,6 +80,14 @@ class Denoise(Task):
             train=segments(train, round(options["segment_seconds"] * rate), clip_length),
             validation=fixed_clips(validation, clip_length, options["validation_clips"]),
         )
+
+    def test_data(self, options: Mapping[str, Any]) -> Samples | None:
+        """Clips of made voices that are in no other split; None for a folder."""
+        options = {**self.data_options, **options}
+        if options["path"] is not None:
+            return None
+        pairs = made_pairs(TEST_VOICES, options["seconds"], options["sample_rate"], first=int(BOUNDS["sources"][1]))
+        return fixed_clips(pairs, options["clip_length"], options["validation_clips"])
 
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
         """A `UNet`; raises `ValueError` for options out of range."""

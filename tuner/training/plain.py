@@ -15,12 +15,13 @@ from tuner.optimizers.options import set_learning_rate, set_option
 from tuner.probe import build_model
 from tuner.recipe import Recipe, loss_weights
 from tuner.tasks.base import Batch, Data, Task
-from tuner.training.batches import steps_per_epoch, training_batches, validation_batches
+from tuner.training.batches import steps_per_epoch, training_batches
 from tuner.training.gradients import clip_gradients
 from tuner.training.precision import forward_in, matrices_in
 from tuner.training.randomness import seed_generators, undisturbed
 from tuner.training.run import EpochRecord, Goal
 from tuner.training.scheduling import end_epoch, rate_of, stepper_over
+from tuner.training.scoring import scored, weighted
 from tuner.training.standing import Standing, copied
 from tuner.training.states import model_state, restore_model, restore_optimizer, snapshot
 from tuner.training.sums import Sums
@@ -133,18 +134,13 @@ class PlainRun(Standing):
         with forward_in(self.recipe.precision, self.device):
             output = self.task.forward(self.model, batch)
             terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
-            loss = self._weighted(terms)
+            loss = weighted(terms, self.weights)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_gradients(self.model, self.clip)
         if first:
             self._sums.add(len(batch), loss, terms, self.task.metrics(output, batch), norm)
             self.series.add(torch.stack([term.detach() for term in (*terms.values(), loss)]), self.learning_rate)
         return loss
-
-    def _weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the terms by their weights; a term of weight 0 is left out, so that its NaN stays out too."""
-        used = [weight * terms[name] for name, weight in self.weights.items() if weight]
-        return torch.stack(used).sum() if used else torch.stack(list(terms.values())).sum() * 0.0
 
     def epoch(self) -> list[EpochRecord]:
         """Train to the end of the current epoch, validate, step the scheduler; gives one record.
@@ -178,18 +174,9 @@ class PlainRun(Standing):
         self.judge(record)
         return record
 
-    @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        self.model.eval()
-        sums = Sums()
-        for number, batch in enumerate(validation_batches(self.data.validation, self.recipe, self.device)):
-            seed_generators(self.device, "validation", self.recipe.dropout_seed, number)
-            with matrices_in(self.recipe.precision, self.device), forward_in(self.recipe.precision, self.device):
-                output = self.task.predict(self.model, batch.inputs)
-                terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
-                loss = self._weighted(terms)
-            sums.add(len(batch), loss, terms, self.task.metrics(output, batch), None)
-            self.check_stop()
+        source, weights, state = self.data.validation, self.weights, self.state
+        sums = scored(self.task, self.model, source, self.recipe, weights, state, self.device, self.check_stop)
         return sums.averages("val", self.task)
 
     def weights_now(self) -> dict[str, Tensor]:
@@ -203,6 +190,7 @@ class PlainRun(Standing):
         """
         return self.books() | {
             "kept": snapshot(self.kept),
+            "kept_state": snapshot(self.state_kept),
             "step": self._step,
             "seconds": self._seconds,
             "rate": self._rate,

@@ -20,7 +20,12 @@ from tuner.training.series import Series, Trace
 
 
 class Standing(ABC):
-    """The books of a run of `recipe`: its records, its series, the weights to keep, whether it is over and why."""
+    """The books of a run of `recipe`: its records, its series, the weights to keep, whether it is over and why.
+
+    `state` is the task's, that the losses depend on.
+    """
+
+    state: dict[str, Tensor]
 
     def __init__(self, recipe: Recipe, goal: Goal, terms: tuple[str, ...], device: torch.device) -> None:
         self.recipe, self.goal, self.device = recipe, goal, device
@@ -29,6 +34,7 @@ class Standing(ABC):
         self.done, self.diverged, self.reason = False, False, ""
         self.records: list[EpochRecord] = []
         self.kept: dict[str, Tensor] | None = None
+        self.state_kept: dict[str, Tensor] | None = None
         self.kept_epoch: int | None = None
         self.best: float | None = None
 
@@ -79,10 +85,15 @@ class Standing(ABC):
 
     def _keep(self, epoch: int) -> None:
         self.kept, self.kept_epoch = self.weights_now(), epoch
+        self.state_kept = copied(self.device, self.state)
 
     def kept_weights(self) -> dict[str, Tensor]:
         """The weights that gave the run's value: its best epoch's, or what training left."""
         return self.kept if self.kept is not None else self.weights_now()
+
+    def kept_state(self) -> dict[str, Tensor]:
+        """The task's state beside those weights."""
+        return self.state_kept if self.state_kept is not None else self.state
 
     def result(self) -> Result:
         """How the run stands, or ended."""
@@ -109,13 +120,15 @@ class Standing(ABC):
         }
 
     def restore_books(self, state: Mapping[str, Any]) -> None:
-        """Go on from earlier `books()`, and the weights `kept`."""
+        """Go on from earlier `books()`, and the weights `kept` with their `kept_state`."""
         if self.stopper is not None:
             self.stopper = EarlyStopper(**state["stopper"])
         self.series.restore(state["series"])
         self.trace.restore(state["trace"])
         self.records = unpacked(state["records"])
-        self.kept = None if state["kept"] is None else copied(self.device, state["kept"])
+        self.kept, self.state_kept = (
+            None if state.get(name) is None else copied(self.device, state[name]) for name in ("kept", "kept_state")
+        )
         for name in _PLAIN:
             setattr(self, name, state[name])
 

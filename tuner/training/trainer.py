@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from tuner.recipe import Recipe
-from tuner.tasks.base import Data, Task
+from tuner.tasks.base import Data, Samples, Source, Task
 from tuner.training.device import place
 from tuner.training.plain import PlainRun
 from tuner.training.run import EpochRecord, Goal, Result
@@ -39,6 +39,7 @@ class Trainer:
         self.task, self.goal, self.terms, self.device = task, goal, terms, device
         self._data: WeakValueDictionary[str, Data] = WeakValueDictionary()
         self._recent: deque[Data] = deque(maxlen=DATA_KEPT)
+        self._test: tuple[str, Source | None] | None = None
 
     def start(self, recipe: Recipe, between_steps: Callable[[], None] = lambda: None) -> PlainRun:
         """A run of `recipe` before its first step; `between_steps` is called after each, and may raise to end it."""
@@ -46,12 +47,28 @@ class Trainer:
 
     def data(self, recipe: Recipe) -> Data:
         """The data that `recipe` trains on."""
-        key = json.dumps(recipe.data, sort_keys=True, default=str)
+        key = _key(recipe)
         data = self._data.get(key)
         if data is None:
             data = self._data[key] = place(self.task.data(recipe.data), self.device)
         self._recent.append(data)
         return data
+
+    def test_data(self, recipe: Recipe) -> Source | None:
+        """The task's test split for `recipe`, on the device where that is the place of the other data; None without."""
+        key = _key(recipe)
+        if self._test is None or self._test[0] != key:
+            data, own = self.data(recipe), type(self.task).test_data is not Task.test_data
+            test = self.task.test_data(recipe.data) if own else data.test
+            if isinstance(test, Samples) and isinstance(data.train, Samples):
+                test = test.to(data.train.device)
+            self._test = key, test
+        return self._test[1]
+
+
+def _key(recipe: Recipe) -> str:
+    """Equal for recipes of the same data."""
+    return json.dumps(recipe.data, sort_keys=True, default=str)
 
 
 def train(run: PlainRun, callbacks: tuple[Callback, ...] = ()) -> Result:

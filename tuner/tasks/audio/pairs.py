@@ -39,10 +39,10 @@ def gain_of(noisy: Signal) -> float:
     return LEVEL / rms if rms > 0 else 1.0
 
 
-def made_pairs(sources: int, seconds: float, sample_rate: int) -> list[Pair]:
-    """Voices 0, 1, ... in white noise, each at all of `MADE_SNRS`; the same every time."""
+def made_pairs(sources: int, seconds: float, sample_rate: int, first: int = 0) -> list[Pair]:
+    """`sources` voices from number `first` on in white noise, each at all of `MADE_SNRS`; the same every time."""
     pairs = []
-    for number in range(sources):
+    for number in range(first, first + sources):
         clean = make_voice(number, round(seconds * sample_rate), sample_rate)
         for snr in MADE_SNRS:
             random = np.random.default_rng(seed_for("noise", number, snr))

@@ -113,7 +113,7 @@ class Member(Standing):
     def _keep(self, epoch: int) -> None:
         leader = self._leader
         if leader is not None and leader.kept is not None and leader.kept_epoch == epoch:
-            self.kept, self.kept_epoch = leader.kept, epoch
+            self.kept, self.state_kept, self.kept_epoch = leader.kept, leader.state_kept, epoch
         else:
             super()._keep(epoch)
 
@@ -140,6 +140,7 @@ class Member(Standing):
             taken = snapshot if training else borrowed
             return self.books() | {
                 "kept": borrowed(self.kept),  # is replaced, never changed
+                "kept_state": borrowed(self.state_kept),
                 "step": self.step_number,
                 "seconds": self.seconds,
                 "row": taken(self.row),
