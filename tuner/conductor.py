@@ -9,7 +9,7 @@ that takes over finds all it needs to do exactly what this one would have done.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import optuna
@@ -61,6 +61,13 @@ StartObjective = Callable[[optuna.Trial], Body]
 """Makes the body of a trial of a user's objective function."""
 
 
+Examine = Callable[[Any, Callable[[], None]], Mapping[str, Any]]
+"""Looks at the body of a trial that has trained to its end; gives user attributes to record with it.
+
+The given function is to be called now and then, and may raise.
+"""
+
+
 class _NotTheTrialsError(BaseException):
     """Carries an error of the conductor's own (`cause`) through a run, past all that catch those of the trial."""
 
@@ -72,7 +79,8 @@ class _NotTheTrialsError(BaseException):
 class Conductor:
     """Runs one study to the end of its budget. Give it an `engine`, or for an objective function `start_objective`.
 
-    `check` is called between steps, and may raise to end the search.
+    `check` is called between steps, and may raise to end the search; `examine` for each trial that has trained to its
+    end, before it is recorded as complete.
     """
 
     def __init__(
@@ -85,8 +93,9 @@ class Conductor:
         engine: Engine | None = None,
         start_objective: StartObjective | None = None,
         check: Callable[[], None] = lambda: None,
+        examine: Examine | None = None,
     ) -> None:
-        self.check = check
+        self.check, self.examine = check, examine
         self.study, self.storage, self.space, self.emit = opened.study, opened.storage, space, emit
         self.interrupts, self.engine, self.start_objective = interrupts, engine, start_objective
         self.recorder = Recorder(opened, space, keep, emit)
@@ -281,6 +290,9 @@ class Conductor:
         for flight in self.flying:
             if flight.failure is not None:
                 self._retry(flight)
+        if self.examine is not None:
+            for flight in self.flying:
+                self._examine(flight, self.examine)
         with self.recorder.transaction():
             for flight in self.flying:
                 self.recorder.report(flight)
@@ -386,6 +398,20 @@ class Conductor:
                 self._catch_up(flight)
             if flight.outcome is None and not flight.records:
                 self._train_alone(flight)
+
+    def _examine(self, flight: Flight, examine: Examine) -> None:
+        """Have a trial that has trained to its end looked at; what fails there fails the trial."""
+        if flight.outcome is not None or not flight.body.done or flight.body.result().diverged:
+            return
+        try:
+            with self.interrupts.at_safe_points():
+                flight.noted = dict(examine(flight.body, self._between_steps))
+        except _NotTheTrialsError as error:
+            raise error.cause from None
+        except Exception as error:
+            self.interrupts.check()
+            self._fail(flight, error)
+        self.interrupts.check()
 
     def _decide(self, flight: Flight) -> None:
         """Whether a trial that has trained has ended: by itself, by divergence, or by the pruner."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from tuner.proposing.pruners import check_pruner
 from tuner.proposing.samplers import check_sampler
 from tuner.registry import function_in, load_file, source_hash
 from tuner.resolve import resolve
+from tuner.rounds.making import make, notes_of_making
 from tuner.rounds.score import score_of
+from tuner.rounds.warm_start import DEFAULT_RECIPE, Seeds, check_same_start, read_earlier
 from tuner.rounds.width import with_width
 from tuner.search_space import SearchSpace, Target, build_space, find_target
 from tuner.search_space.yaml_file import read_yaml
@@ -30,7 +32,7 @@ from tuner.signals import Interrupts
 from tuner.storage.batched import BatchedStorage
 from tuner.storage.connect import explained
 from tuner.storage.lease import Lease
-from tuner.storage.studies import OpenStudy, Studies, check_unchanged, mark_ready, version_changes
+from tuner.storage.studies import OpenStudy, Studies, check_unchanged, version_changes
 from tuner.tasks import Task, load_task, task_source
 from tuner.training.device import pick_device
 from tuner.training.keeping import Keep, drop_drafts
@@ -42,6 +44,7 @@ class SearchRequest:
     """What a user asked for.
 
     `overrides` replace keys of the mode; `recipe` names a ready recipe, and `settings` fix values of the recipe.
+    `warm_start` names an earlier study (or its database) that a new one takes trials over from.
     """
 
     target: str
@@ -56,6 +59,7 @@ class SearchRequest:
     device: str = "auto"
     keep: str = "best"
     enqueue: Path | None = None
+    warm_start: str | None = None
     accept_changes: bool = False
 
 
@@ -67,6 +71,11 @@ class Prepared:
     source: Path
     task: Task | None
     probe: Probe | None
+
+    @property
+    def hash(self) -> str:
+        """That of the task's source."""
+        return source_hash(self.source)
 
 
 def prepare(request: SearchRequest) -> Prepared:
@@ -104,8 +113,7 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
     Raises `UsageError` before anything is written, `StorageError`, `SearchStoppedError`, and
     `InterruptedRunError` on a signal, with everything recorded kept.
     """
-    if request.studies.exists() and not request.studies.is_dir():
-        raise UsageError("not a folder", place="--studies", value=str(request.studies))
+    check_folder(request.studies)
     studies = Studies(request.studies.absolute())  # a task may change the working directory
     with Interrupts() as interrupts, interrupts.at_once():
         keep, device = Keep.parse(request.keep), pick_device(request.device)
@@ -113,25 +121,68 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
         space = prepared.space
         name = request.study or f"{space.name}-{space.mode}"
         queue = _queue(request, space)
-        database = Studies(request.studies).database(name)
-        with explained(database), Lease(studies.lock(name), name) as lease, interrupts.at_safe_points():
-            storage = studies.storage(name)
-            storage.while_waiting = interrupts.check
-            storage.wait()
-            with interrupts.at_once():  # it may have to watch for a while
-                lease.claim(storage.engine, lambda sentence: emit(Note(sentence, "warning")))
-            storage.fence = lease.renew
-            opened = _open(studies, name, storage, prepared, request, queue, emit)
-            drop_drafts(opened.files)
-            for warning in prepared.probe.warnings if prepared.probe else ():
-                emit(Note(warning, "warning"))
-            _announce(opened, space, str(device), emit)
-            bodies = _bodies(prepared, device, interrupts)
-            conductor = Conductor(opened, space, emit, interrupts, keep, **bodies, check=lease.check)
-            try:
-                return conductor.run()
-            except InterruptedRunError as error:
-                raise InterruptedRunError(error.signal_number, f"{_kept(conductor, database)}. Go on with:") from None
+        shown = Studies(request.studies).database(name)
+
+        # What is wrong with it is said before anything is written; a study that is there does not need it any more.
+        seeds = None if shown.exists() else _seeds(request, studies, name, prepared)
+
+        def open_study(storage: BatchedStorage) -> tuple[OpenStudy, SearchSpace]:
+            opened = studies.open(name, space, prepared.hash, torch.get_num_threads(), storage)
+            if opened.existed:
+                _resume(opened, prepared, request, queue, emit)
+            else:
+                with interrupts.at_once():  # there is no study before its last write, so it may be cut short anywhere
+                    _new(opened, prepared, request, queue, seeds or _seeds(request, studies, name, prepared), emit)
+            return opened, space
+
+        bodies = _bodies(prepared, device, interrupts)
+        return conduct(Work(studies, name, shown, open_study, keep, device, bodies, prepared), interrupts, emit)
+
+
+def check_folder(studies: Path) -> None:
+    """Raise `UsageError` for a folder of studies that is a file."""
+    if studies.exists() and not studies.is_dir():
+        raise UsageError("not a folder", place="--studies", value=str(studies))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be conducted in the study `name`, whose database a person knows as `shown`.
+
+    `open_study` makes or resumes the study, and gives it with the space that it goes on in; `bodies` are the
+    conductor's arguments that say how a trial trains.
+    """
+
+    studies: Studies
+    name: str
+    shown: Path
+    open_study: Callable[[BatchedStorage], tuple[OpenStudy, SearchSpace]]
+    keep: Keep
+    device: torch.device
+    bodies: Mapping[str, Any]
+    prepared: Prepared
+
+
+def conduct(work: Work, interrupts: Interrupts, emit: Emit) -> StudyEnded:
+    """Own the study, open it, and run it to the end of its budget; raises as `search` does."""
+    name = work.name
+    with explained(work.shown), Lease(work.studies.lock(name), name) as lease, interrupts.at_safe_points():
+        storage = work.studies.storage(name)
+        storage.while_waiting = interrupts.check
+        storage.wait()
+        with interrupts.at_once():  # it may have to watch for a while
+            lease.claim(storage.engine, lambda sentence: emit(Note(sentence, "warning")))
+        storage.fence = lease.renew
+        opened, space = work.open_study(storage)
+        drop_drafts(opened.files)
+        for warning in work.prepared.probe.warnings if work.prepared.probe else ():
+            emit(Note(warning, "warning"))
+        _announce(opened, space, str(work.device), emit)
+        conductor = Conductor(opened, space, emit, interrupts, work.keep, **work.bodies, check=lease.check)
+        try:
+            return conductor.run()
+        except InterruptedRunError as error:
+            raise InterruptedRunError(error.signal_number, f"{_kept(conductor, work.shown)}. Go on with:") from None
 
 
 def _kept(conductor: Conductor, database: Path) -> str:
@@ -145,7 +196,7 @@ def _queue(request: SearchRequest, space: SearchSpace) -> list[tuple[dict[str, A
     """What is tried before anything is sampled: the default recipe, unless the sampler is grid, and `--enqueue`."""
     queue: list[tuple[dict[str, Any], str]] = []
     if space.function is None and space.sampler != "grid" and space.parameters:
-        queue.append((space.default_values()[0], "default recipe"))
+        queue.append((space.default_values()[0], DEFAULT_RECIPE))
     if request.enqueue is not None:
         if space.function is not None:
             raise UsageError("an objective function suggests its own values", place="--enqueue")
@@ -154,30 +205,31 @@ def _queue(request: SearchRequest, space: SearchSpace) -> list[tuple[dict[str, A
     return queue
 
 
-def _open(
-    studies: Studies,
-    name: str,
-    storage: BatchedStorage,
+def _new(
+    opened: OpenStudy,
+    prepared: Prepared,
+    request: SearchRequest,
+    queue: list[tuple[dict[str, Any], str]],
+    seeds: Seeds | None,
+    emit: Emit,
+) -> None:
+    """Make the study that was created, with its queue and what it takes over."""
+    make(opened, prepared.space, request.target, queue, seeds, Keep.parse(request.keep))
+    for note in notes_of_making(prepared.space, seeds, torch.get_num_threads()):
+        emit(note)
+
+
+def _resume(
+    opened: OpenStudy,
     prepared: Prepared,
     request: SearchRequest,
     queue: list[tuple[dict[str, Any], str]],
     emit: Emit,
-) -> OpenStudy:
-    """The study, made with its queue or resumed unchanged (contract C11)."""
-    space, task_hash = prepared.space, source_hash(prepared.source)
-    threads = torch.get_num_threads()
-    opened = studies.open(name, space, task_hash, threads, storage)
-    if not opened.existed:
-        with opened.storage.transaction():
-            for values, origin in queue:
-                enqueue(opened.study, space, values, origin)
-            opened.study.set_user_attr("target", request.target)
-            mark_ready(opened.study)
-        if space.function is None and space.sampler != "grid":
-            for path in space.default_values()[1]:
-                emit(Note(f"the default {path} is not in its searched range; trial 0 takes the nearest value"))
-        return opened
-    for line in check_unchanged(opened.study, space, task_hash, threads, request.accept_changes):
+) -> None:
+    """Check that the study is the one asked for (contract C11), and take up what is newly queued."""
+    space, threads = prepared.space, torch.get_num_threads()
+    check_same_start(opened.study, request.warm_start)
+    for line in check_unchanged(opened.study, space, prepared.hash, threads, request.accept_changes):
         emit(Note(f"accepted change: {line}", "warning"))
     for line in version_changes(opened.study, threads):
         emit(
@@ -189,9 +241,15 @@ def _open(
     if request.enqueue is not None:
         known = [trial.system_attrs.get("fixed_params") for trial in opened.study.get_trials(deepcopy=False)]
         for values, origin in queue:
-            if origin != "default recipe" and encoded(space, values) not in known:
+            if origin != DEFAULT_RECIPE and encoded(space, values) not in known:
                 enqueue(opened.study, space, values, origin)
-    return opened
+
+
+def _seeds(request: SearchRequest, studies: Studies, name: str, prepared: Prepared) -> Seeds | None:
+    """What `--warm-start` has for this search, if it is given."""
+    if request.warm_start is None:
+        return None
+    return read_earlier(request.warm_start, studies, studies.database(name), prepared.space, prepared.hash)
 
 
 def _announce(opened: OpenStudy, space: SearchSpace, device: str, emit: Emit) -> None:

@@ -81,7 +81,7 @@ class Proposer:
             if trial.user_attrs.get("infeasible") not in constraints:
                 continue  # by a constraint that was loosened since
             if "recipe" in trial.user_attrs and "duplicate_of" not in trial.user_attrs:
-                self._numbers.setdefault(_key(trial.user_attrs["recipe"]), trial.number)
+                self._numbers.setdefault(recipe_key(trial.user_attrs["recipe"]), trial.number)
 
     def exhausted(self, size: int | None) -> bool:
         """Whether all `size` combinations of the space (None: more than can be counted) have been proposed."""
@@ -92,7 +92,7 @@ class Proposer:
         return self._all_cells <= self._numbers.keys()
 
     def _key_of(self, values: Mapping[str, Any]) -> str:
-        return _key(self.space.recipe_for(values)[0].model_dump())
+        return recipe_key(self.space.recipe_for(values)[0].model_dump())
 
     def ask(self, wanted: int | None = None) -> Proposal | None:
         """A proposal for a new trial, or None where there is nothing left to propose (a grid at its end).
@@ -200,7 +200,7 @@ class Proposer:
     ) -> Proposal:
         """Write the proposal."""
         recipe, violated = self.space.recipe_for(values)
-        key = _key(recipe.model_dump())
+        key = recipe_key(recipe.model_dump())
         earlier = self._numbers.get(key)
         write, trial_id = self.storage.set_trial_user_attr, trial._trial_id
         if sampled is not None:
@@ -230,9 +230,15 @@ def encoded(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
     return {entry.path: entry.encode(values[entry.path]) for entry in space.parameters if entry.path in values}
 
 
-def enqueue(study: optuna.Study, space: SearchSpace, values: Mapping[str, Any], origin: str) -> None:
-    """Queue searched values to be tried before anything is sampled; `origin` is recorded with the trial."""
-    study.enqueue_trial(encoded(space, values), user_attrs={"enqueued": origin})
+def enqueue(
+    study: optuna.Study,
+    space: SearchSpace,
+    values: Mapping[str, Any],
+    origin: str,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Queue searched values to be tried before anything is sampled; `origin` and `notes` are recorded with it."""
+    study.enqueue_trial(encoded(space, values), user_attrs={"enqueued": origin, **(notes or {})})
 
 
 def check_enqueued(space: SearchSpace, entries: object, place: str) -> list[dict[str, Any]]:
@@ -284,6 +290,6 @@ def _timeline_values(space: SearchSpace, timeline: Any, place: str) -> dict[str,
     }
 
 
-def _key(recipe: Mapping[str, Any]) -> str:
+def recipe_key(recipe: Mapping[str, Any]) -> str:
     """Equal for equal recipes."""
     return json.dumps(recipe, sort_keys=True, default=str)

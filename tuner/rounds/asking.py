@@ -71,7 +71,7 @@ class Asker:
         """Ask until as many trials as there should be are in flight; to be called within a transaction."""
         asked = Asked()
         flying = in_flight
-        while has_room(self.space, flying, self.recorder.score.counted):
+        while has_room(self.space, flying, self.recorder.score.known):
             self.interrupts.check()
             asked.stop = self._stop(flying)
             asked.reason = self._finished(flying)

@@ -29,7 +29,7 @@ class Flight:
 
     `records` are epochs trained that the study has not got yet, `recorded` those it has. `outcome` is set once the
     trial has ended: a state and the reason. `retries` counts how often it was tried again after a failure; `fused`
-    says that others train with it.
+    says that others train with it. `noted` is what is to be recorded with it beside how it ended.
     """
 
     number: int
@@ -44,6 +44,7 @@ class Flight:
     failure: BaseException | None = None
     retries: int = 0
     seconds: float = 0.0
+    noted: dict[str, Any] = field(default_factory=dict)
 
     def row(self, record: EpochRecord) -> EpochRow:
         """An epoch of this trial as it is stored."""

@@ -88,7 +88,7 @@ class Recorder:
         state, reason = flight.outcome
         result = flight.body.result()
         value = result.value if state == TrialState.COMPLETE else None
-        attrs = {"reason": reason, "seconds": flight.seconds, **result.summary()}
+        attrs = {"reason": reason, "seconds": flight.seconds, **result.summary(), **flight.noted}
         if result.diverged:
             attrs["diverged"] = True
         if flight.failure is not None:
@@ -108,7 +108,7 @@ class Recorder:
         if flight.recipe is None or not run.result().epochs_done:
             return None
         save_series(self.files / "series" / f"trial-{flight.number:04d}.npz", run.series, run.trace)
-        if value is None or not self.keep.wants(value, self.score.values.values(), self.space.maximize):
+        if value is None or not self.keep.wants(value, self.score.with_weights.values(), self.space.maximize):
             return None
         path = weights_path(self.files, flight.number)
         save_trial(path, path.with_suffix(".yaml"), run.kept_weights(), flight.recipe, self.space.about())
@@ -116,7 +116,7 @@ class Recorder:
 
     def drop_files(self) -> None:
         """Delete weights that are no longer wanted; to be called when it is written which are."""
-        drop_others(self.files, self.keep.chosen(self.score.values, self.space.maximize))
+        drop_others(self.files, self.keep.chosen(self.score.with_weights, self.space.maximize))
 
     def _announce_end(self, flight: Flight, value: float | None, result: Result, is_best: bool) -> None:
         assert flight.outcome is not None

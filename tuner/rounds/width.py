@@ -48,8 +48,8 @@ def trials_a_training(space: SearchSpace) -> int:
     return min(MOST_ENDS, math.prod(len(values) for values in ends))
 
 
-def has_room(space: SearchSpace, in_flight: int, ended: int) -> bool:
-    """Whether another trial is to be asked for beside those in flight; `ended` ones count towards the budget.
+def has_room(space: SearchSpace, in_flight: int, known: int) -> bool:
+    """Whether another trial is to be asked for beside those in flight; of `known` ones a sampler can learn.
 
     By rule a sampler that learns has fewer trials in flight than `parallel` where the budget is small, but those that
     it draws at random, before it has learnt anything, are asked for at once.
@@ -58,4 +58,4 @@ def has_room(space: SearchSpace, in_flight: int, ended: int) -> bool:
         return in_flight < space.parallel
     eighth = (space.budget.trials or 8 * space.parallel) // 8
     startup = startup_trials(space.sampler, space.sampler_kwargs)
-    return in_flight < max(NARROW, eighth) or in_flight + ended < startup
+    return in_flight < max(NARROW, eighth) or in_flight + known < startup
