@@ -12,11 +12,17 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tuner.analysis import analyze, count_trials, gain_over_default, gap_table, top_trials, trials_frame
-from tuner.analysis.tables import Above, Gain, Gap, Reason
+from tuner.analysis import StudyData, analyze
+from tuner.analysis.overfitting import Above, Gap, gap_of
+from tuner.analysis.tables import Gain, Reason, count_trials, gain_over_default, top_trials
+from tuner.storage.reading import records_of
 
 RATE = FloatDistribution(1e-5, 1.0, log=True)
 OPTIMIZER = CategoricalDistribution(["Adam", "SGD"])
+
+
+def data_of(study: optuna.Study) -> StudyData:
+    return StudyData(records_of(study))
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +62,7 @@ def test_reasons_are_grouped_without_their_epoch() -> None:
         trial(0.9),
         trial(0.9, duplicate_of=9, reason="early stopping at epoch 14"),
     )
-    counts = count_trials(trials_frame(study))
+    counts = count_trials(data_of(study))
     assert counts.reasons == (
         Reason("pruned", "pruned by the pruner", 2),
         Reason("diverged", "diverged: train_loss is nan", 2),
@@ -118,7 +124,7 @@ def test_top_trials_follow_the_direction(direction: str, numbers: list[int]) -> 
         trial(math.inf), trial(-math.inf), trial(0.95, TrialState.PRUNED), trial(0.01, TrialState.PRUNED),
         direction=direction,
     )  # fmt: skip
-    top = top_trials(trials_frame(study), 3, direction == "maximize")
+    top = top_trials(data_of(study), 3)
     assert [entry.number for entry in top.trials] == numbers
 
 
@@ -128,20 +134,20 @@ def test_top_trials_tell_what_differs() -> None:
         trial(0.8, rate=0.2, gap=math.nan),
         trial(0.1, rate=0.2, optimizer="SGD"),
     )
-    top = top_trials(trials_frame(study), 2, True)
+    top = top_trials(data_of(study), 2)
     assert top.differing == ("learning_rate",)
     assert top.shared == {"optimizer": "Adam"}
     first, second = top.trials
     assert (first.gap, first.epochs_done, first.epochs_asked, first.best_epoch) == (0.02, 4, 10, 3)
     assert (second.gap, second.epochs_done) == (None, None)
     assert second.parameters == {"learning_rate": 0.2, "optimizer": "Adam"}
-    assert set(top_trials(trials_frame(study), 3, True).differing) == {"learning_rate", "optimizer"}
+    assert set(top_trials(data_of(study), 3).differing) == {"learning_rate", "optimizer"}
 
 
 def test_an_inactive_parameter_differs_from_every_value() -> None:
     study = study_of(trial(0.9))
     study.add_trial(create_trial(value=0.8, params={"optimizer": "Adam"}, distributions={"optimizer": OPTIMIZER}))
-    top = top_trials(trials_frame(study), 5, True)
+    top = top_trials(data_of(study), 5)
     assert top.differing == ("learning_rate",)
     assert "learning_rate" not in top.trials[1].parameters
 
@@ -151,13 +157,13 @@ def test_gap_by_hand() -> None:
         trial(0.9, gap=0.06), trial(0.8, gap=0.01), trial(0.7, gap=-0.02), trial(0.7, gap=0.03), trial(0.7),
         trial(None, TrialState.PRUNED, gap=5.0), trial(0.7, gap=9.0, duplicate_of=0), trial(0.7, gap=math.nan),
     )  # fmt: skip
-    gap = gap_table(trials_frame(study))
+    gap = gap_of(data_of(study))
     assert gap == Gap(4, pytest.approx(0.02), pytest.approx(0.02), (Above(0.01, 0.5), Above(0.05, 0.25)))
 
 
 def test_no_gap_where_none_was_recorded() -> None:
-    assert gap_table(trials_frame(study_of(trial(0.9)))) is None
-    assert gap_table(trials_frame(study_of())) is None
+    assert gap_of(data_of(study_of(trial(0.9)))) is None
+    assert gap_of(data_of(study_of())) is None
 
 
 @pytest.mark.parametrize(("direction", "best", "gain"), [("maximize", 0.9, 0.4), ("minimize", 0.2, 0.3)])
@@ -165,12 +171,12 @@ def test_gain_is_positive_where_the_best_is_better(direction: str, best: float, 
     study = study_of(
         trial(0.5, enqueued="default recipe"), trial(0.9), trial(0.2, enqueued="by hand"), direction=direction
     )
-    found = gain_over_default(trials_frame(study), best, direction == "maximize")
+    found = gain_over_default(data_of(study), best)
     assert found == Gain(0, "complete", 0.5, pytest.approx(gain))
     assert analyze(study).gain == found
 
 
 def test_gain_without_a_default_or_without_its_value() -> None:
-    assert gain_over_default(trials_frame(study_of(trial(0.5))), 0.5, True) is None
+    assert gain_over_default(data_of(study_of(trial(0.5))), 0.5) is None
     broken = study_of(trial(None, TrialState.FAIL, enqueued="default recipe"), trial(0.9))
-    assert gain_over_default(trials_frame(broken), 0.9, True) == Gain(0, "failed", None, None)
+    assert gain_over_default(data_of(broken), 0.9) == Gain(0, "failed", None, None)

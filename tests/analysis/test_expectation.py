@@ -97,7 +97,7 @@ def test_ranges_hold_bounds_included(good: dict[str, float], poor: dict[str, flo
 
 def study_of(*gaps: float, expect: Any = EXPECT) -> optuna.Study:
     """Trials of value 0, 1, 2, ...; minimized, so that trial 0 is the best; its best epoch is the second of three."""
-    study = optuna.create_study(direction="minimize")
+    study = optuna.create_study(storage=BatchedStorage(optuna.storages.RDBStorage("sqlite://")), direction="minimize")
     study.set_user_attr("space", {"metric": "val_loss", "value": "best", "search": {}})
     if expect is not None:
         study.set_user_attr("expect", expect)
@@ -106,27 +106,28 @@ def study_of(*gaps: float, expect: Any = EXPECT) -> optuna.Study:
     return study
 
 
-def epochs_of(study: optuna.Study, losses: list[float]) -> EpochRows:
-    rows = EpochRows(BatchedStorage(optuna.storages.RDBStorage("sqlite://")))
+def with_epochs(study: optuna.Study, losses: list[float]) -> optuna.Study:
+    assert isinstance(study._storage, BatchedStorage)
+    rows = EpochRows(study._storage)
     for trial in study.trials:
         for epoch, loss in enumerate(losses, start=1):
             values = {"val_loss": loss + trial.number, "train_loss": 0.1}
             rows.write([EpochRow(trial._trial_id, trial.number, epoch, 0.1, 1.0, 1.0, values)])
-    return rows
+    return study
 
 
-def standing_of(study: optuna.Study, epochs: EpochRows | None = None) -> Standing:
-    found = analyze(study, epochs=epochs).expect
+def standing_of(study: optuna.Study) -> Standing:
+    found = analyze(study).expect
     assert found is not None
     return found
 
 
 def test_the_best_trials_best_epoch_is_judged() -> None:
     study = study_of(0.002, 0.3)
-    found = standing_of(study, epochs_of(study, [0.9, 0.004, 0.7]))
+    found = standing_of(with_epochs(study, [0.9, 0.004, 0.7]))
     assert (found.verdict, found.trial) == ("good", 0)
     assert {entry.name: entry.value for entry in found.good} == {"val_loss": 0.004, "gap": 0.002}
-    assert analysis_json(analyze(study, epochs=epochs_of(study, [0.9, 0.004, 0.7])))["expect"]["verdict"] == "good"
+    assert analysis_json(analyze(with_epochs(study, [0.9, 0.004, 0.7])))["expect"]["verdict"] == "good"
 
 
 def test_without_epochs_a_metric_is_not_known() -> None:

@@ -234,12 +234,13 @@ def write_series(folder: Path, number: int, jitter: float, spikes: int, bend: fl
         np.savez_compressed(file, **arrays)
 
 
-def study_with_files(folder: Path, trials: int = 5) -> tuple[optuna.Study, EpochRows]:
+def study_with_files(folder: Path, trials: int = 5) -> optuna.Study:
     """Two timelines over seeds; `wild` has twice the noise, three spikes and a path that bends three times as much."""
-    study = optuna.create_study()
+    storage = BatchedStorage(optuna.storages.RDBStorage("sqlite://"))
+    study = optuna.create_study(storage=storage)
     search = {"timeline": {"choices": TIMELINES}, "seed": {"low": 0, "high": 100}}
     study.set_user_attr("space", {"metric": "val_recon", "value": "best", "search": search})
-    rows = EpochRows(BatchedStorage(optuna.storages.RDBStorage("sqlite://")))
+    rows = EpochRows(storage)
     draw = np.random.default_rng(0)
     for number in range(2 * trials):
         wild, seed = number % 2, number // 2
@@ -257,12 +258,12 @@ def study_with_files(folder: Path, trials: int = 5) -> tuple[optuna.Study, Epoch
         for epoch, shift in ((1, 5.0), (2, 0.0)):
             values = {"train_recon": 1.0, "val_recon": value + shift, "val_loss": value + shift, "val_snr": float(seed)}
             rows.write([EpochRow(study.trials[-1]._trial_id, number, epoch, 0.1, 1.0, 1.0, values)])
-    return study, rows
+    return study
 
 
 def test_series_paths_and_epochs_become_measures(tmp_path: Path) -> None:
-    study, rows = study_with_files(tmp_path)
-    found = grouped(study, "timeline", epochs=rows, files=tmp_path)
+    study = study_with_files(tmp_path)
+    found = grouped(study, "timeline", files=tmp_path)
     entries = {entry.measure: entry for entry in found.comparisons}
     assert [*entries] == [
         "best val_recon", "final val_snr", "gap",
@@ -287,8 +288,8 @@ def test_series_paths_and_epochs_become_measures(tmp_path: Path) -> None:
 
 
 def test_phases_of_the_timeline_are_told_apart(tmp_path: Path) -> None:
-    study, rows = study_with_files(tmp_path)
-    found = grouped(study, "timeline", epochs=rows, files=tmp_path)
+    study = study_with_files(tmp_path)
+    found = grouped(study, "timeline", files=tmp_path)
     means = {(entry.phase, entry.measure): [level.mean for level in entry.levels] for entry in found.phases}
     assert {phase for phase, _ in means} == {"early", "late"}
     assert means["early", "spikes in recon"] == [0.0, 0.0]
@@ -298,7 +299,7 @@ def test_phases_of_the_timeline_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_run_that_stopped_early_has_the_phases_it_reached(tmp_path: Path) -> None:
     """800 of 1,600 steps: the second phase begins at the half, which is where the run stopped."""
-    study, _ = study_with_files(tmp_path)
+    study = study_with_files(tmp_path)
     stopped = optuna.create_study()
     stopped.set_user_attr("space", study.user_attrs["space"])
     for trial in study.trials:
@@ -315,10 +316,10 @@ def test_a_run_that_stopped_early_has_the_phases_it_reached(tmp_path: Path) -> N
 
 
 def test_missing_and_damaged_series_are_said(tmp_path: Path) -> None:
-    study, rows = study_with_files(tmp_path)
+    study = study_with_files(tmp_path)
     (tmp_path / "series" / "trial-0003.npz").write_bytes(b"PK\x03\x04 not a series")
     (tmp_path / "series" / "trial-0006.npz").unlink()
-    found = grouped(study, "timeline", epochs=rows, files=tmp_path)
+    found = grouped(study, "timeline", files=tmp_path)
     assert found.notes == ("no per-step series can be read of trials 3, 6",)
     entry = next(entry for entry in found.comparisons if entry.measure == "roughness of latent")
     assert [level.trials for level in entry.levels] == [4, 4]
@@ -326,14 +327,14 @@ def test_missing_and_damaged_series_are_said(tmp_path: Path) -> None:
 
 
 def test_a_term_that_reaches_zero_is_measured_as_it_is(tmp_path: Path) -> None:
-    study, rows = study_with_files(tmp_path)
+    study = study_with_files(tmp_path)
     path = tmp_path / "series" / "trial-0000.npz"
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     arrays["recon"][400] = 0.0
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    found = grouped(study, "timeline", epochs=rows, files=tmp_path)
+    found = grouped(study, "timeline", files=tmp_path)
     assert "variance of recon" in {entry.measure for entry in found.comparisons}
     assert found.notes == ("recon is not always above 0: its noise is measured as it is, not its logarithm's",)
 

@@ -1,81 +1,96 @@
-"""A stored study -> tables: how its trials ended, the top ones, what mattered, overfitting.
+"""A stored study -> tables, and what to do next.
 
-    optuna.Study --trials_frame--> one row a trial --top_trials, impact, gap_table, ...--> Analysis
+    Records --StudyData--> frame of trials --> scores --> model of effects --> impact, interactions, ... --> advice
 
 Reads ordinary Optuna studies, those of plain objectives too, and never imports torch (contract C9).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
-import pandas as pd
-from optuna.study import StudyDirection
 
+from tuner.analysis.advice import Advice, Findings, advise
+from tuner.analysis.confirmation import Confirmation, confirmation_beside
+from tuner.analysis.cuts import Cuts, Ends, ends_of
+from tuner.analysis.data import StudyData
+from tuner.analysis.effects import factors_of, fitted
 from tuner.analysis.expectation import Finding, Standing, best_epoch_of, study_standing
-from tuner.analysis.groups import Comparison, GroupLevel, Groups, PhaseMeans, group_by
-from tuner.analysis.importance import Impact, Level, ParameterImpact, impact
+from tuner.analysis.groups import Comparison, GroupLevel, Groups, group_by
+from tuner.analysis.impact import Impact, ParameterImpact, impact
+from tuner.analysis.importance import Ask, ask_importances, here
+from tuner.analysis.interactions import Interaction, Interactions, interactions
+from tuner.analysis.levels import Level
+from tuner.analysis.overfitting import GAP_THRESHOLDS, Gap, GapEffect, gap_of
+from tuner.analysis.runs import Stability, TellingLevel, Threshold, out_of_memory, stability
+from tuner.analysis.scores import scores
 from tuner.analysis.significance import LevelMean, Tested
 from tuner.analysis.tables import (
-    Above,
     Counts,
     Gain,
-    Gap,
-    Reason,
+    Spread,
     TopTrial,
     TopTrials,
     count_trials,
     gain_over_default,
-    gap_table,
+    spread_of,
     top_trials,
 )
-from tuner.analysis.trials import cells, finite, trials_frame
-from tuner.storage.epochs import EpochRows
+from tuner.analysis.trials import cells, finite
+from tuner.storage.reading import Records, records_of
+from tuner.storage.studies import WARM_START
 
 __all__ = [
-    "Above",
+    "Advice",
     "Analysis",
     "Comparison",
+    "Confirmation",
     "Counts",
+    "Cuts",
+    "Ends",
     "Finding",
     "Gain",
     "Gap",
+    "GapEffect",
     "GroupLevel",
     "Groups",
     "Impact",
+    "Interaction",
+    "Interactions",
     "Level",
     "LevelMean",
     "ParameterImpact",
-    "PhaseMeans",
-    "Reason",
+    "Spread",
+    "Stability",
     "Standing",
+    "StudyData",
+    "TellingLevel",
     "Tested",
+    "Threshold",
     "TopTrial",
     "TopTrials",
     "analyze",
-    "count_trials",
-    "gain_over_default",
-    "gap_table",
-    "group_by",
-    "impact",
-    "top_trials",
-    "trials_frame",
+    "analyze_data",
+    "confirmation_beside",
 ]
+
+TOP = 5
 
 
 @dataclass(frozen=True)
 class Analysis:
     """All that is known of a study; `task`, `mode` are None for studies that tuner did not make.
 
-    `value` tells whether a trial's value is its best epoch's or the last one's; `best` is None without a
+    `value` tells whether a trial's value is its best epoch's or the last one's; `best` and `spread` are None without a
     complete trial; `gap` is None where no trial has one, `gain` where no trial is the default recipe.
     `total_seconds` and `seconds_per_trial` are training time; `budget` is as stored, over all runs. `expect` is None
     where the study expects nothing, `groups` where no comparison was asked for; `recorded` is everything recorded at
-    the best trial's best epoch.
+    the best trial's best epoch; `warm_start` names the earlier study that trials were taken over from;
+    `confirmed` is what `tuner confirm` found of it, None where nothing is confirmed.
     """
 
     name: str
@@ -86,9 +101,14 @@ class Analysis:
     value: str | None
     counts: Counts
     best: TopTrial | None
+    spread: Spread | None
     top: TopTrials
     impact: Impact
+    interactions: Interactions
     gap: Gap | None
+    stability: Stability
+    ends: Ends
+    advice: tuple[Advice, ...]
     gain: Gain | None
     budget: dict[str, Any]
     total_seconds: float | None
@@ -96,51 +116,95 @@ class Analysis:
     expect: Standing | None = None
     recorded: dict[str, float | None] = field(default_factory=dict)
     groups: Groups | None = None
+    warm_start: str | None = None
+    confirmed: Confirmation | None = None
 
 
 def analyze(
-    study: optuna.Study,
-    top: int = 5,
-    epochs: EpochRows | None = None,
-    files: Path | None = None,
+    study: optuna.Study | Records,
+    top: int = TOP,
     by: str | None = None,
+    intervals: bool = False,
+    gaps: Sequence[float] = GAP_THRESHOLDS,
+    files: Path | None = None,
 ) -> Analysis:
-    """Analyze a study; `top` is how many trials to list, `by` a searched parameter whose levels to compare.
+    """Analyze a study, be it finished or running; `files` is its folder, where its per-step series lie.
 
-    `epochs` and `files`, the epoch rows and the folder of a study of tuner, add what Optuna does not know: how the
-    best epoch compares with what is expected, final metrics, and the steadiness of the runs.
-    Works on a study of any length, also while it is running. Raises `UsageError` for a study with several
-    objectives, and for a `by` that was not searched.
+    `top` is how many trials to list, `by` a searched parameter whose levels to compare, `gaps` the thresholds above
+    which gaps are counted; `intervals` asks for those of the importances, which take seconds.
+    Raises `UsageError` for a study with several objectives, and for a `by` that was not searched.
     """
-    frame = trials_frame(study)
-    maximize = study.direction == StudyDirection.MAXIMIZE
-    space, budget = study.user_attrs.get("space"), study.user_attrs.get("budget")
-    said = space if isinstance(space, Mapping) else {}
-    first = top_trials(frame, 1, maximize).trials
-    total, mean = _seconds(frame)
+    records = study if isinstance(study, Records) else records_of(study, files)
+    return analyze_data(StudyData(records), top, by, intervals, gaps)
+
+
+def analyze_data(
+    data: StudyData,
+    top: int = TOP,
+    by: str | None = None,
+    intervals: bool = False,
+    gaps: Sequence[float] = GAP_THRESHOLDS,
+    confirmed: Confirmation | None = None,
+    ask: Ask = here,
+) -> Analysis:
+    """The same of data that are read already, with what `tuner confirm` found; `ask` works importances out aside."""
+    asked = ask_importances(data, intervals, ask)
+    found = _findings(data, gaps)
+    advised = advise(found)
+    told = asked()
+    best = found.best
+    start = data.records.attributes.get(WARM_START)
+    budget = data.records.attributes.get("budget")
+    total, mean = _seconds(data)
     return Analysis(
-        name=study.study_name,
-        task=said.get("task"),
-        mode=said.get("mode"),
-        metric=said.get("metric") or "value",
-        direction="maximize" if maximize else "minimize",
-        value=said.get("value"),
-        counts=count_trials(frame),
-        best=first[0] if first else None,
-        top=top_trials(frame, top, maximize),
-        impact=impact(study, frame),
-        gap=gap_table(frame),
-        gain=gain_over_default(frame, first[0].value if first else None, maximize),
+        name=data.name,
+        task=data.space.get("task"),
+        mode=data.space.get("mode"),
+        metric=data.metric,
+        direction="maximize" if data.maximize else "minimize",
+        value=data.space.get("value"),
+        counts=count_trials(data),
+        best=best,
+        spread=spread_of(data),
+        top=top_trials(data, top),
+        impact=impact(data, found.model, told, found.stability.thresholds),
+        interactions=interactions(data, found.model, told),
+        gap=found.gap,
+        stability=found.stability,
+        ends=found.ends,
+        advice=advised,
+        gain=gain_over_default(data, None if best is None else best.value),
         budget=dict(budget) if isinstance(budget, Mapping) else {},
         total_seconds=total,
         seconds_per_trial=mean,
-        expect=study_standing(study, first[0] if first else None, epochs, maximize),
-        recorded=best_epoch_of(study, first[0], epochs) if first else {},
-        groups=None if by is None else group_by(study, frame, by, epochs, files),
+        expect=study_standing(data, best),
+        recorded=best_epoch_of(data, best) if best else {},
+        groups=None if by is None else group_by(data, by),
+        confirmed=confirmed,
+        warm_start=str(start["study"]) if isinstance(start, Mapping) and "study" in start else None,
     )
 
 
-def _seconds(frame: pd.DataFrame) -> tuple[float | None, float | None]:
+def _findings(data: StudyData, gaps: Sequence[float]) -> Findings:
+    """What advice rests on."""
+    told = scores(data)
+    factors = factors_of(data.frame.loc[told.index], data.columns, data.records.distributions)
+    top = top_trials(data, TOP).trials
+    best = top[0] if top else None
+    return Findings(
+        data=data,
+        scores=told,
+        model=fitted(told, factors),
+        best=best,
+        top=top,
+        gap=gap_of(data, None if best is None else best.number, gaps),
+        ends=ends_of(data),
+        stability=stability(data),
+        memory=out_of_memory(data),
+    )
+
+
+def _seconds(data: StudyData) -> tuple[float | None, float | None]:
     """Training time of the counted trials: all together, and the mean of one."""
-    spent = [s for s in map(finite, cells(frame[frame["counted"]], "seconds")) if s is not None]
+    spent = [s for s in map(finite, cells(data.counted, "seconds")) if s is not None]
     return (sum(spent), sum(spent) / len(spent)) if spent else (None, None)

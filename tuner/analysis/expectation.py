@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import optuna
-
-from tuner.analysis.measures import better_side, metric_of
+from tuner.analysis.data import StudyData
+from tuner.analysis.measures import better_side
 from tuner.analysis.tables import TopTrial
 from tuner.analysis.trials import finite
-from tuner.storage.epochs import EpochRows
 
 Verdict = Literal["better", "good", "in between", "poor", "unknown"]
 """`better` is beyond what is good, on its better side; `unknown` where a number that decides was not recorded."""
@@ -47,33 +45,27 @@ class Standing:
     poor: tuple[Finding, ...] = ()
 
 
-def study_standing(
-    study: optuna.Study, best: TopTrial | None, epochs: EpochRows | None, maximize: bool
-) -> Standing | None:
+def study_standing(data: StudyData, best: TopTrial | None) -> Standing | None:
     """Where a study stands by its attribute `expect`; None where it expects nothing.
 
-    Judged by the best trial: the metrics of its best epoch, if the study's epoch rows are given, its `gap`, and its
-    `value`.
+    Judged by the best trial: the metrics of its best epoch, as far as they are recorded, its `gap`, and its `value`.
     """
-    expect = study.user_attrs.get("expect")
+    expect = data.records.attributes.get("expect")
     if not isinstance(expect, Mapping) or not (_ranges(expect.get("good")) or _ranges(expect.get("poor"))):
         return None
     if best is None:
         return standing(expect, {}, None, {})
-    numbers = {**best_epoch_of(study, best, epochs), "gap": best.gap, "value": best.value}
+    numbers = {**best_epoch_of(data, best), "gap": best.gap, "value": best.value}
     names = {*_ranges(expect.get("good")), *_ranges(expect.get("poor"))}
-    metric = metric_of(study)[0]
-    better = {name: side for name in names if (side := better_side(name, metric, maximize)) is not None}
-    return standing(expect, numbers, best.number, better)
+    sides = {name: better_side(name, data.metric, data.maximize) for name in names}
+    return standing(expect, numbers, best.number, {name: side for name, side in sides.items() if side is not None})
 
 
-def best_epoch_of(study: optuna.Study, best: TopTrial, epochs: EpochRows | None) -> dict[str, float | None]:
+def best_epoch_of(data: StudyData, best: TopTrial) -> dict[str, float | None]:
     """The recorded metrics of the trial's best epoch; empty where it has none."""
-    if epochs is None or best.best_epoch is None:
-        return {}
-    trial_id = study.get_trials(deepcopy=False)[best.number]._trial_id
-    rows = [row for row in epochs.read([trial_id]) if row["epoch"] == best.best_epoch]
-    return {name: finite(value) for row in rows for name, value in row["metrics"].items()}
+    epochs = data.records.metrics([best.number]).get(best.number, {})
+    found = {} if best.best_epoch is None else epochs.get(best.best_epoch, {})
+    return {name: finite(value) for name, value in found.items()}
 
 
 def standing(

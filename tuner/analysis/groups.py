@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import optuna
 import pandas as pd
 
+from tuner.analysis.data import StudyData
 from tuner.analysis.measures import Better, Kind, Measure, PhaseMeasure, once, results
 from tuner.analysis.significance import (
     LevelMean,
@@ -20,10 +19,9 @@ from tuner.analysis.significance import (
     level_mean,
 )
 from tuner.analysis.steadiness import steadiness
-from tuner.analysis.trials import cells, column_of, finite, is_missing, parameters_of, searched
+from tuner.analysis.trials import COUNTED, cells, column_of, is_missing
 from tuner.errors import UsageError, did_you_mean
 from tuner.search_space.parameter import is_number
-from tuner.storage.epochs import EpochRows
 
 
 @dataclass(frozen=True)
@@ -101,35 +99,26 @@ class Pairing:
     unpaired: tuple[int, ...]
 
 
-def group_by(
-    study: optuna.Study,
-    frame: pd.DataFrame,
-    parameter: str,
-    epochs: EpochRows | None = None,
-    files: Path | None = None,
-) -> Groups:
+def group_by(data: StudyData, parameter: str) -> Groups:
     """Compare the levels of `parameter` over the complete trials of a study.
 
-    `frame` is the study's own `trials_frame`; `epochs` are its epoch rows and `files` its folder, as far as it has
-    them. The last part of a path will do where it is the only such. Raises `UsageError` for a parameter that was not
+    The last part of a path will do where it is the only such. Raises `UsageError` for a parameter that was not
     searched.
     """
-    columns = parameters_of(frame)
+    columns = data.columns
     alike = [name for name in columns if name.rpartition(".")[2] == parameter]
     if parameter not in columns and len(alike) == 1:
         (parameter,) = alike
     if parameter not in columns:
         rule = "no such parameter was searched" if columns else "no parameter was searched"
         raise UsageError(rule, place="--group-by", value=parameter, hint=did_you_mean(parameter, columns))
-    active = _rows(frame, [not is_missing(value) for value in cells(frame, column_of(parameter))])
-    every_level = _levels(study, active, parameter)
+    active = data.rows([not is_missing(value) for value in cells(data.frame, column_of(parameter))])
+    every_level = _levels(data, active, parameter)
     levels = tuple(level for level in every_level if level.trials)
-    complete = [place for place, kept in enumerate(_complete(frame)) if kept]
     pairing = pair_up(levels, active, columns, parameter)
-    every = study.get_trials(deepcopy=False)
-    trials = [every[number] for number in sorted(number for level in levels for number in level.trials)]
-    runs = steadiness(trials, files)
-    found = once([*results(study, trials, epochs, runs.terms), *runs.measures])
+    numbers = sorted(number for level in levels for number in level.trials)
+    runs = steadiness(data, numbers)
+    found = once([*results(data, numbers, runs.terms), *runs.measures])
     return Groups(
         parameter=parameter,
         levels=levels,
@@ -138,38 +127,30 @@ def group_by(
         phases=tuple(_phase_means(entry, levels) for entry in runs.phases),
         paired_by=None if pairing is None else pairing.by,
         unpaired=() if pairing is None else pairing.unpaired,
-        inactive=len(complete) - len(trials),
+        inactive=len(data.complete) - len(numbers),
         notes=tuple(runs.notes),
     )
 
 
-def _complete(frame: pd.DataFrame) -> list[bool]:
-    """Which trials are complete with a finite value; duplicates, which would weigh twice, are not."""
-    pairs = zip(cells(frame, "state"), cells(frame, "value"), strict=True)
-    return [state == "complete" and finite(value) is not None for state, value in pairs]
-
-
-def _rows(frame: pd.DataFrame, wanted: Sequence[bool]) -> pd.DataFrame:
-    return frame[pd.Series(wanted, index=frame.index, dtype=bool)]
-
-
-def _levels(study: optuna.Study, rows: pd.DataFrame, parameter: str) -> tuple[GroupLevel, ...]:
+def _levels(data: StudyData, rows: pd.DataFrame, parameter: str) -> tuple[GroupLevel, ...]:
     """The values that trials have: numbers ascending, else choices as written, then the rest by name."""
-    found: dict[str, list[tuple[Any, int, bool, bool]]] = {}
-    columns = (cells(rows, column_of(parameter)), cells(rows, "number"), _complete(rows), cells(rows, "counted"))
-    for value, *rest in zip(*columns, strict=True):
-        found.setdefault(repr(value), []).append((value, *rest))
+    complete = {*cells(data.complete, "number")}
+    found: dict[str, list[tuple[Any, int, bool]]] = {}
+    for value, number, state in zip(
+        cells(rows, column_of(parameter)), cells(rows, "number"), cells(rows, "state"), strict=True
+    ):
+        found.setdefault(repr(value), []).append((value, number, state in COUNTED))
     levels = [
         GroupLevel(
             value=entries[0][0],
-            trials=tuple(sorted(number for _, number, complete, _ in entries if complete)),
-            incomplete=sum(counted and not complete for _, _, complete, counted in entries),
+            trials=tuple(sorted(number for _, number, _ in entries if number in complete)),
+            incomplete=sum(trained and number not in complete for _, number, trained in entries),
         )
         for entries in found.values()
     ]
     if all(is_number(level.value) for level in levels):
         return tuple(sorted(levels, key=lambda level: float(level.value)))
-    written = [repr(choice) for choice in searched(study).get(parameter, {}).get("choices", [])]
+    written = [repr(choice) for choice in data.search.get(parameter, {}).get("choices", [])]
     place = {name: rank for rank, name in enumerate([*written, *sorted({*found} - {*written})])}
     return tuple(sorted(levels, key=lambda level: place[repr(level.value)]))
 
@@ -186,7 +167,7 @@ def pair_up(
     if len(levels) != 2 or not others:
         return None
     kept = {number for level in levels for number in level.trials}
-    rows = _rows(rows, [number in kept for number in cells(rows, "number")])
+    rows = rows[rows["number"].isin(kept)]
     numbers, values = cells(rows, "number"), [cells(rows, column) for column in others.values()]
     keys = {number: repr([entry[place] for entry in values]) for place, number in enumerate(numbers)}
     first, second = ({keys[number]: number for number in level.trials} for level in levels)

@@ -6,12 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import optuna
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
-
-from tuner.analysis.trials import finite
-from tuner.storage.epochs import EpochRows
+from tuner.analysis.data import StudyData
+from tuner.analysis.trials import cells, finite
 
 Better = Literal["lower", "higher"]
 Kind = Literal["results", "steadiness", "paths"]
@@ -49,34 +45,26 @@ def better_side(name: str, metric: str, maximize: bool, terms: Sequence[str] = (
     return "lower" if name == "gap" or name.partition("_")[2] in ("loss", *terms) else None
 
 
-def metric_of(study: optuna.Study) -> tuple[str, str]:
-    """The study's metric, and what a trial's value is of it: `best` epoch, `last`, or "" for a plain objective's."""
-    space = study.user_attrs.get("space")
-    said = space if isinstance(space, Mapping) else {}
-    return str(said.get("metric") or "value"), str(said.get("value") or "")
-
-
-def results(
-    study: optuna.Study, trials: Sequence[FrozenTrial], epochs: EpochRows | None, terms: Sequence[str]
-) -> list[Measure]:
+def results(data: StudyData, numbers: Sequence[int], terms: Sequence[str]) -> list[Measure]:
     """The trials' values, their last epochs' validation metrics and loss terms (`terms`), and their gaps."""
-    metric, kind = metric_of(study)
-    maximize = study.direction == StudyDirection.MAXIMIZE
-    values = {trial.number: finite(trial.value) for trial in trials}
+    metric, kind = data.metric, str(data.space.get("value") or "")
+    rows = data.frame.loc[list(numbers)]
+    values = {number: finite(value) for number, value in zip(numbers, cells(rows, "value"), strict=True)}
     name = f"{kind} {metric}".strip()
-    found = [measure(name, "results", better_side(metric, metric, maximize), values)]
-    last = {} if epochs is None else final_metrics(epochs, trials)
+    found = [measure(name, "results", better_side(metric, metric, data.maximize), values)]
+    last = final_metrics(data, numbers)
     for recorded in dict.fromkeys(name for row in last.values() for name in row if name.startswith("val_")):
         finals = {number: finite(row.get(recorded)) for number, row in last.items()}
-        found.append(measure(f"final {recorded}", "results", better_side(recorded, metric, maximize, terms), finals))
-    gaps = {trial.number: finite(trial.user_attrs.get("gap")) for trial in trials}
+        found.append(
+            measure(f"final {recorded}", "results", better_side(recorded, metric, data.maximize, terms), finals)
+        )
+    gaps = {number: finite(gap) for number, gap in zip(numbers, cells(rows, "gap"), strict=True)}
     return [*found, measure("gap", "results", "lower", gaps)]
 
 
-def final_metrics(epochs: EpochRows, trials: Iterable[FrozenTrial]) -> dict[int, dict[str, float | None]]:
+def final_metrics(data: StudyData, numbers: Sequence[int]) -> dict[int, dict[str, float | None]]:
     """The recorded metrics of each trial's last epoch, by trial number."""
-    numbers = {trial._trial_id: trial.number for trial in trials}
-    return {numbers[row["trial_id"]]: row["metrics"] for row in epochs.read(list(numbers))}  # the last one stays
+    return {number: epochs[max(epochs)] for number, epochs in data.records.metrics(numbers).items()}
 
 
 def once(measures: Iterable[Measure]) -> list[Measure]:

@@ -155,13 +155,15 @@ def hedges_g(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.n
     return difference / math.sqrt(squares / freedom) * (1 - 3 / (4 * freedom - 1))
 
 
-def holm(chances: Sequence[float]) -> list[float]:
+def holm(chances: Sequence[float], among: int = 0) -> list[float]:
     """p-values adjusted for their number: the chance that any of them is a false alarm stays below the adjusted one.
 
-    The k-th smallest of m is multiplied by m - k + 1, never smaller than the one before it, and at most 1. Source:
-    S. Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scand. J. Stat. 6 (1979).
+    The k-th smallest of m is multiplied by m - k + 1, never smaller than the one before it, and at most 1. Where they
+    are those of more tests that were looked at, m is `among`. Source: S. Holm, A Simple Sequentially Rejective Multiple
+    Test Procedure, Scand. J. Stat. 6 (1979).
     """
+    count = max(len(chances), among)
     order = sorted(range(len(chances)), key=lambda place: chances[place])
-    scaled = [chances[place] * (len(chances) - rank) for rank, place in enumerate(order)]
+    scaled = [chances[place] * (count - rank) for rank, place in enumerate(order)]
     adjusted = dict(zip(order, itertools.accumulate(scaled, max), strict=True))
     return [min(1.0, adjusted[place]) for place in range(len(chances))]

@@ -6,13 +6,14 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial
 
+from tuner.analysis.data import StudyData
 from tuner.analysis.measures import Measure, PhaseMeasure, measure
 from tuner.analysis.stability import Noise, Phase, has_logarithm, roughness, series_noise
-from tuner.analysis.trials import finite
+from tuner.analysis.trials import cells, finite
 from tuner.errors import UsageError
 
 TRACE, TRACE_STEPS = "trace.", "trace_steps"
@@ -42,14 +43,14 @@ class Steadiness:
     notes: list[str] = field(default_factory=list)
 
 
-def steadiness(trials: Sequence[FrozenTrial], files: Path | None) -> Steadiness:
-    """How steady these trials ran; `files` is the study's folder, None where there is none.
+def steadiness(data: StudyData, numbers: Sequence[int]) -> Steadiness:
+    """How steady these trials ran.
 
     Of every loss term, and of the weighted loss where there are several terms: the variance of the logarithm around
     its trend, the number of spikes and the highest rise (see stability.py). Of every traced path: its roughness.
     """
     found = Steadiness()
-    runs = _runs(trials, files, found.notes)
+    runs = runs_of(data, numbers, found.notes)
     found.terms = _terms(run.arrays for run in runs.values())
     for column in [*found.terms, *([TOTAL] if len(found.terms) != 1 else [])]:
         having = {number: run for number, run in runs.items() if column in run.arrays}
@@ -90,18 +91,20 @@ def _roughness(arrays: Mapping[str, np.ndarray], name: str) -> float | None:
     return roughness(arrays[name], arrays.get(TRACE_STEPS)) if name in arrays else None
 
 
-def _runs(trials: Sequence[FrozenTrial], files: Path | None, notes: list[str]) -> dict[int, Series]:
-    """The series of each trial that has one, by trial number."""
+def runs_of(data: StudyData, numbers: Sequence[int], notes: list[str]) -> dict[int, Series]:
+    """The series of each trial that has one, by trial number; `notes` gets a line on what is missing."""
     found: dict[int, Series] = {}
     missing = []
-    for trial in trials:
-        arrays = None if files is None else read_series(files / "series" / f"trial-{trial.number:04d}.npz")
+    recipes = data.records.recipes(numbers)
+    for number in numbers:
+        path = data.records.series(number)
+        arrays = None if path is None else read_series(path)
         if arrays is None:
-            missing.append(trial.number)
+            missing.append(number)
             continue
         steps = max((array.shape[0] for name, array in arrays.items() if not name.startswith("trace")), default=0)
-        found[trial.number] = Series(arrays, phases_of(trial, steps, notes))
-    if missing and "recipe" in trials[0].user_attrs:
+        found[number] = Series(arrays, phases_of(data, number, recipes.get(number, {}), steps, notes))
+    if missing and recipes:
         listed = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
         notes.append(f"no per-step series can be read of trial{'s' if len(missing) > 1 else ''} {listed}")
     return found
@@ -123,25 +126,25 @@ def _terms(runs: Iterable[Mapping[str, np.ndarray]]) -> list[str]:
     return [name for name in names if name not in NO_TERMS and not name.startswith(TRACE)]
 
 
-def phases_of(trial: FrozenTrial, steps: int, notes: list[str]) -> list[Phase]:
+def phases_of(data: StudyData, number: int, recipe: Mapping[str, Any], steps: int, notes: list[str]) -> list[Phase]:
     """The phases of a trial's timeline over its `steps`; without one, the whole run as one phase named ""."""
     whole: list[Phase] = [("", 0, steps)]
-    recipe = trial.user_attrs.get("recipe")
-    timeline = recipe.get("timeline") if isinstance(recipe, Mapping) else None
+    timeline = recipe.get("timeline")
     if not isinstance(timeline, Mapping):
         return whole
     from tuner.timeline import parse_timeline
 
     try:
-        parsed = parse_timeline(timeline, f"trial {trial.number}: timeline")
+        parsed = parse_timeline(timeline, f"trial {number}: timeline")
     except UsageError as error:
         notes.append(f"{error}; its run is taken as one phase")
         return whole
-    bounds = parsed.phase_bounds(_asked_steps(trial, steps))
+    bounds = parsed.phase_bounds(_asked_steps(data, number, steps))
     return [(name, first, min(end, steps)) for name, first, end in bounds if first < steps] or whole
 
 
-def _asked_steps(trial: FrozenTrial, steps: int) -> int:
+def _asked_steps(data: StudyData, number: int, steps: int) -> int:
     """How many steps the run would have had if it had not stopped early, over which its timeline is stretched."""
-    done, asked = (finite(trial.user_attrs.get(name)) or 0.0 for name in ("epochs_done", "epochs_asked"))
+    row = data.frame.loc[[number]]
+    done, asked = (finite(cells(row, name)[0]) or 0.0 for name in ("epochs_done", "epochs_asked"))
     return round(steps / done * asked) if 0 < done < asked else steps

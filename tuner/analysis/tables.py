@@ -1,4 +1,4 @@
-"""A frame of trials -> how they ended, the top trials, overfitting, and the gain over the default recipe."""
+"""A study -> how its trials ended, their values, the top ones, and the gain over the default recipe."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
-
-from tuner.analysis.trials import COUNTED, STATES, cells, finite, is_missing, parameters_of
-
-GAP_THRESHOLDS = (0.01, 0.05)
-"""Gaps (validation loss minus training loss) above which trials are counted."""
+from tuner.analysis.data import StudyData
+from tuner.analysis.trials import COUNTED, STATES, cells, finite, is_missing, mean_of
+from tuner.storage.studies import WARM_START
 
 _EPOCH = re.compile(r" at epoch \d+")
 
@@ -29,7 +26,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many trials are in each state, and why: the most frequent reason first."""
+    """How many trials are in each state, and why: the most frequent reason first.
+
+    `earlier` says by state how many of them were taken over from an earlier study.
+    """
 
     complete: int = 0
     pruned: int = 0
@@ -40,6 +40,7 @@ class Counts:
     running: int = 0
     waiting: int = 0
     reasons: tuple[Reason, ...] = ()
+    earlier: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -49,7 +50,16 @@ class Counts:
     @property
     def counted(self) -> int:
         """The trials that count towards the budget."""
+        return self.trained - sum(self.earlier.values())
+
+    @property
+    def trained(self) -> int:
+        """The trials that were trained, here or in an earlier study."""
         return sum(getattr(self, state) for state in COUNTED)
+
+    def here(self, state: str) -> int:
+        """The trials in a state that were not taken over."""
+        return int(getattr(self, state)) - self.earlier.get(state, 0)
 
 
 @dataclass(frozen=True)
@@ -79,21 +89,15 @@ class TopTrials:
 
 
 @dataclass(frozen=True)
-class Above:
-    """The share of trials (0 to 1) whose gap is above `threshold`."""
-
-    threshold: float
-    share: float
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Final validation loss minus final training loss over the `trials` complete trials that have both."""
+class Spread:
+    """The values of the `trials` complete trials; `deviation` is the sample standard deviation, None of one trial."""
 
     trials: int
     mean: float
     median: float
-    above: tuple[Above, ...]
+    deviation: float | None
+    first_quartile: float
+    third_quartile: float
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,13 @@ class Gain:
     gain: float | None
 
 
-def count_trials(frame: pd.DataFrame) -> Counts:
+def count_trials(data: StudyData) -> Counts:
     """Trials by state, and by reason within each state.
 
     Every pruned, diverged, failed and infeasible trial has a reason, so that these add up to the counts;
     complete trials have one where they stopped early.
     """
+    frame = data.frame
     states = Counter(cells(frame, "state"))
     reasons = Counter(
         (state, text)
@@ -127,6 +132,7 @@ def count_trials(frame: pd.DataFrame) -> Counts:
     return Counts(
         **{state: states[state] for state in STATES},
         reasons=tuple(Reason(state, text, trials) for (state, text), trials in ranked),
+        earlier=dict(Counter(cells(frame[frame[WARM_START].notna()], "state"))),
     )
 
 
@@ -142,20 +148,17 @@ def _reason(state: str, reason: str | None, constraint: str | None) -> str | Non
     return _EPOCH.sub("", lines[0])
 
 
-def top_trials(frame: pd.DataFrame, n: int, maximize: bool) -> TopTrials:
+def top_trials(data: StudyData, n: int) -> TopTrials:
     """The `n` best complete trials; of equal ones, the earlier first.
 
     Duplicates and trials whose value is not finite are left out.
     """
-    sign = -1 if maximize else 1
-    complete = frame[frame["state"] == "complete"]
-    names = [str(name) for name in frame.columns]
+    complete, columns = data.complete, data.columns
+    ranked = complete.sort_values(["value", "number"], ascending=[not data.maximize, True]).head(max(n, 0))
+    names = [str(name) for name in ranked.columns]
     # column by column: as records, pandas would turn what is missing into None, which is a value
-    every = [dict(zip(names, row, strict=True)) for row in zip(*(cells(complete, name) for name in names), strict=True)]
-    rows = [row for row in every if finite(row["value"]) is not None]
-    rows.sort(key=lambda row: (sign * row["value"], row["number"]))
-    columns = parameters_of(frame)
-    best = tuple(_top_trial(row, columns) for row in rows[: max(n, 0)])
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*(cells(ranked, name) for name in names), strict=True)]
+    best = tuple(_top_trial(row, columns) for row in rows)
     differing = tuple(name for name in columns if len({_key(trial, name) for trial in best}) > 1)
     shared = {} if not best else {k: v for k, v in best[0].parameters.items() if k not in differing}
     return TopTrials(best, differing, shared)
@@ -184,22 +187,22 @@ def _key(trial: TopTrial, parameter: str) -> str:
     return repr(trial.parameters[parameter]) if parameter in trial.parameters else ""
 
 
-def gap_table(frame: pd.DataFrame) -> Gap | None:
-    """Overfitting among the complete trials; None where none has a gap."""
-    given = cells(frame[frame["state"] == "complete"], "gap")
-    gaps = [gap for gap in map(finite, given) if gap is not None]
-    if not gaps:
+def spread_of(data: StudyData) -> Spread | None:
+    """Mean, median, deviation and quartiles of the complete trials' values; None without any."""
+    values = [float(value) for value in cells(data.complete, "value")]
+    if not values:
         return None
-    above = tuple(Above(limit, sum(gap > limit for gap in gaps) / len(gaps)) for limit in GAP_THRESHOLDS)
-    return Gap(len(gaps), statistics.fmean(gaps), statistics.median(gaps), above)
+    quartiles = [values[0]] * 3 if len(values) == 1 else statistics.quantiles(values, n=4, method="inclusive")
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    mean, median = mean_of(values), statistics.median(values)
+    return Spread(len(values), mean, median, deviation, quartiles[0], quartiles[2])
 
 
-def gain_over_default(frame: pd.DataFrame, best: float | None, maximize: bool) -> Gain | None:
+def gain_over_default(data: StudyData, best: float | None) -> Gain | None:
     """The best value against the default recipe's; None where the default recipe was no trial."""
-    for row in frame[["number", "state", "value", "enqueued"]].to_dict("records"):
-        if not str(row["enqueued"] or "").startswith("default recipe"):
-            continue
+    told = [str(entry or "").startswith("default recipe") for entry in cells(data.frame, "enqueued")]
+    for row in data.rows(told)[["number", "state", "value"]].to_dict("records"):
         value = finite(row["value"]) if row["state"] == "complete" else None
-        gain = None if value is None or best is None else (best - value if maximize else value - best)
+        gain = None if value is None or best is None else (best - value if data.maximize else value - best)
         return Gain(int(row["number"]), str(row["state"]), value, gain)
     return None
