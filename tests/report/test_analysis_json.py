@@ -36,8 +36,9 @@ def some_study(count: int) -> optuna.Study:
 
 
 KEYS = {
-    "name", "task", "mode", "metric", "direction", "value", "counts", "best", "top", "impact", "gap", "gain",
-    "budget", "total_seconds", "seconds_per_trial", "expect", "groups", "recorded",
+    "schema", "name", "task", "mode", "metric", "direction", "value", "counts", "best", "top", "impact", "gap", "gain",
+    "budget", "total_seconds", "seconds_per_trial", "expect", "groups", "recorded", "warm_start", "confirmed",
+    "advice", "ends", "interactions", "spread", "stability",
 }  # fmt: skip
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from tuner.report.readings import UNLIKELY
-from tuner.report.words import plural, printable, short, short_names, shown
+from tuner.report.words import UNLIKELY, plural, printable, short, short_names, shown
 
 if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze` needs
     from tuner.analysis import Comparison, GroupLevel, Groups

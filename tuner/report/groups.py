@@ -10,8 +10,7 @@ from rich.text import Text
 
 from tuner.report.group_readings import group_labels, groups_reading, method_lines
 from tuner.report.layout import Column, fitting
-from tuner.report.readings import UNLIKELY
-from tuner.report.words import NOTHING, measured, plural, printable, short
+from tuner.report.words import NOTHING, UNLIKELY, measured, plural, printable, short
 
 if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze` needs
     from tuner.analysis import Comparison, Groups, LevelMean
@@ -75,15 +74,15 @@ def _row(entry: Comparison, shown: Sequence[int], two: bool) -> list[str]:
     effect = []
     if two:
         size = NOTHING if tested.hedges_g is None else f"{tested.hedges_g:+.2f}"
-        effect = [_interval(tested.difference, tested.low, tested.high), size]
+        effect = [interval(tested.difference, tested.low, tested.high), size]
     return [entry.measure, *(_mean(entry.levels[place]) for place in shown), *effect, chance(entry.p_adjusted)]
 
 
 def _mean(level: LevelMean) -> str:
-    return _interval(level.mean, level.low, level.high)
+    return interval(level.mean, level.low, level.high)
 
 
-def _interval(middle: float | None, low: float | None, high: float | None) -> str:
+def interval(middle: float | None, low: float | None, high: float | None) -> str:
     """`0.9700 +- 0.012`: a mean and half its interval, which is symmetric."""
     if middle is None or low is None or high is None:
         return measured(middle)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tuner.errors import TunerError
 from tuner.storage.file_lock import is_owned
-from tuner.storage.studies import Studies
+from tuner.storage.studies import WARM_START, Studies
 
 
 def study_rows(folder: Path) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def _row(studies: Studies, name: str) -> dict[str, Any]:
         return row | {"problem": str(error)}
     space, budget = study.user_attrs.get("space", {}), study.user_attrs.get("budget", {})
     attrs = [trial.user_attrs for trial in trials if trial.state.is_finished()]
-    counted = sum("infeasible" not in entry and "duplicate_of" not in entry for entry in attrs)
+    counted = sum(not entry.keys() & {"infeasible", "duplicate_of", WARM_START} for entry in attrs)
     complete = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.value is not None]
     pick = max if study.direction.name == "MAXIMIZE" else min
     best = pick(complete, key=lambda trial: float(trial.value or 0.0)) if complete else None

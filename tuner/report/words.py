@@ -10,6 +10,9 @@ from tuner.search_space.parameter import is_number
 
 NOTHING = "-"
 
+UNLIKELY = 0.05
+"""What happens by chance no more often than this is taken for more than chance, where levels are compared."""
+
 
 def measured(number: float | None) -> str:
     """A measurement to 4 significant digits, zeros kept so that columns line up: `0.9700`."""
