@@ -38,7 +38,10 @@ def test_a_study_and_a_trained_folder_read_digits(scans: Path, tuner) -> None:
     assert right >= 17
     assert tuner("train", "--from", "digits-quick", "--out", "model").code == 0
     assert tuner("apply", "model", "scans", "again").code == 0
-    assert read(Path("again/predictions.csv")) == rows
+    again = read(Path("again/predictions.csv"))  # trained alone, so equal but for rounding
+    assert [(row["file"], row["digit"]) for row in again] == [(row["file"], row["digit"]) for row in rows]
+    chances = [[float(row["probability"]) for row in found] for found in (again, rows)]
+    assert chances[0] == pytest.approx(chances[1], abs=1e-3)
     assert tuner("export", "digits-quick", "--out", "exported").code == 0
     assert tuner("apply", "exported", "scans", "third").code == 0
     assert read(Path("third/predictions.csv")) == rows

@@ -31,8 +31,17 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert modules_after(call(*arguments)).isdisjoint(HEAVY)
 
 
+def test_reading_a_confirmation_never_imports_torch() -> None:
+    assert "torch" not in modules_after("import tuner.analysis.confirmation, tuner.report.confirmed")
+
+
 def test_analyze_list_and_export_never_import_torch(own_folder: Path, tuner) -> None:
     """One process for all: none of them may."""
     assert tuner("quick", "tiny.py", "--trials", "12", "--set", "epochs=1", "--quiet").code == 0
-    commands = [("analyze",), ("analyze", "--json"), ("analyze", "--group-by", "model.hidden"), ("list",), ("export",)]
+    assert tuner("quick", "tiny.py", "--trials", "2", "--set", "epochs=1", "--quiet", "--study", "other").code == 0
+    commands = [
+        ("analyze", "tiny-quick"), ("analyze", "tiny-quick", "--json"), ("analyze", "--csv", "-"),
+        ("analyze", "tiny-quick", "--group-by", "model.hidden"), ("analyze", "tiny-quick", "other"),
+        ("list",), ("export",),
+    ]  # fmt: skip
     assert "torch" not in modules_after("".join(call(*arguments) for arguments in commands))

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tuner import __version__
-from tuner.cli import analyze, applying, check, export, init, listing, run, schedule, train
+from tuner.cli import analyze, applying, check, confirm, dashboard, export, init, listing, run, schedule, train
 from tuner.errors import InterruptedRunError, TunerError
 
 app = typer.Typer(
@@ -29,10 +29,12 @@ app.command("full")(run.with_mode("full", "Search in earnest: run a search space
 app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("analyze")(analyze.analyze)
+app.command("confirm")(confirm.confirm)
 app.command("apply")(applying.apply)
 app.command("schedule")(schedule.schedule)
 app.command("check")(check.check)
 app.command("init")(init.init)
+app.command("dashboard")(dashboard.dashboard)
 app.command("list")(listing.list_studies)
 app.command("export")(export.export)
 

@@ -43,6 +43,15 @@ def run(
     enqueue: Annotated[
         Path | None, typer.Option(help="YAML list of known-good settings to try first.", show_default=False)
     ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            "--warm-start",
+            help="Begin with what an earlier study found: its name, or its .db file.",
+            metavar="STUDY",
+            show_default=False,
+        ),
+    ] = None,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Go on with a study although its settings changed.")
     ] = False,
@@ -84,6 +93,7 @@ def run(
             device=device,
             keep=keep,
             enqueue=enqueue,
+            warm_start=warm_start,
             accept_changes=accept_changes,
         )
         search(request, emit)
