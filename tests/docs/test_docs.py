@@ -35,7 +35,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_options_in_the_docs_exist(tuner) -> None:
     options = {option for page in PAGES for option in re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", page.read_text())}
-    known = "".join(tuner(command, "--help").out for command in ("run", "train", "analyze", "check", "export", "init"))
+    known = "".join(
+        tuner(command, "--help").out
+        for command in ("run", "train", "analyze", "check", "export", "init", "confirm", "dashboard")
+    )
     for option in options - {"--check"}:
         assert option[:18] in known, option
 
