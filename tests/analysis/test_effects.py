@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -317,6 +318,44 @@ def test_scores_are_ranks_with_the_pruned_among_the_complete(maximize: bool) -> 
     ranks = {place: rank for place, (*_, rank) in enumerate(rows) if rank is not None}
     assert list(found.index) == list(ranks)
     assert found.tolist() == pytest.approx([float(stats.norm.ppf(rank / 8)) for rank in ranks.values()])
+
+
+@given(
+    curves=st.lists(
+        st.tuples(
+            st.sampled_from(["COMPLETE", "PRUNED"]),
+            st.dictionaries(st.integers(1, 4), st.sampled_from([0.1, 0.2, 0.3, 0.4, math.nan]), max_size=4),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    maximize=st.booleans(),
+)
+def test_pruned_trials_stand_where_counting_the_complete_ones_puts_them(
+    curves: list[tuple[str, dict[int, float]]], maximize: bool
+) -> None:
+    sign = 1 if maximize else -1
+    states = [state for state, _ in curves]
+    complete = [reports for state, reports in curves if state == "COMPLETE"]
+    ends = iter(range(1, len(complete) + 1))
+    places = [float(next(ends)) if state == "COMPLETE" else 0.0 for state in states]
+    values = [sign * place if state == "COMPLETE" else math.nan for state, place in zip(states, places, strict=True)]
+    for number, (state, reports) in enumerate(curves):
+        if state == "PRUNED" and reports:
+            step = max(reports)
+            here, *there = [
+                np.nan_to_num(other[step], nan=-math.inf) for other in (reports, *complete) if step in other
+            ]
+            all_there = [np.nan_to_num(other[step], nan=-math.inf) for _, other in curves if step in other]
+            standing = stats.percentileofscore(all_there, here, kind="mean") / 100 + 0.5 / len(all_there)
+            gap = sum(other <= here for other in there)
+            places[number] = gap * (len(complete) + 1) / (len(there) + 1) + standing / 2
+    reported = [
+        (number, step, sign * value) for number, (_, told) in enumerate(curves) for step, value in sorted(told.items())
+    ]
+    found = scores(StudyData(truths.bare_records(states, values, reported, maximize)))
+    ranks = stats.rankdata(np.round(places, 9))
+    assert found.sort_index().to_numpy() == pytest.approx(stats.norm.ppf(ranks / (len(ranks) + 1)))
 
 
 # Intervals.

@@ -157,6 +157,33 @@ def test_of_everything_at_once_what_is_told_is_true_and_most_is_told() -> None:
     assert sum(bool(pairs - {pair}) for pairs in found.sure_pairs()) <= MOST_FALSE
 
 
+PRUNERS = pytest.mark.parametrize("pruner", [truths.median, truths.halving], ids=["median", "halving"])
+
+
+@PRUNERS
+def test_where_a_pruner_cuts_most_trials_what_decides_is_found_and_what_is_idle_may_be_fixed(
+    pruner: truths.Pruner,
+) -> None:
+    """The first trials are never cut, whatever their setting, so that being complete alone says little."""
+    found = Found(truths.two_decide, 40_000, curve=truths.converged, shake=0.002, pruner=pruner)
+    for name in ("learning_rate", "optimizer"):
+        assert found.sure(name) >= FEWEST_RIGHT
+        assert found.count("fix", name) <= 1
+    for name in ("width", "dropout", "batch_size"):
+        assert found.sure(name) <= MOST_FALSE
+        assert found.count("fix", name) >= FEWEST_RIGHT
+    assert found.count("widen") <= MOST_FALSE
+    assert found.count("no_effect") <= MOST_FALSE
+
+
+@PRUNERS
+def test_where_nothing_matters_a_pruner_misleads_no_advice(pruner: truths.Pruner) -> None:
+    found = Found(truths.nothing, 41_000, curve=truths.converged, shake=0.002, pruner=pruner)
+    assert found.advised(lambda entry: entry.kind not in (*HARMLESS, "fewer_epochs")) <= MOST_FALSE
+    assert sum(bool(told.model.found) for told in found.findings) <= MOST_FALSE
+    assert sum(any(pairs) for pairs in found.sure_pairs()) <= MOST_FALSE
+
+
 NULL_STUDIES: dict[str, dict[str, Any]] = {
     "by chance": {},
     "by a sampler that learns": {"sampler": "tpe"},

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,10 @@ Asked = Any
 """An Optuna trial, or a `Draw`."""
 
 Ask = Callable[[Asked], Setting]
+
+Pruner = Callable[[list[list[float]], list[float]], bool]
+"""Whether a trial is cut after the epochs that it has reported, given what those before it reported; higher is better.
+"""
 
 RATES = (1e-5, 1e-1)
 GRID: dict[str, list[Any]] = {
@@ -122,6 +127,11 @@ def low_edge(setting: Setting) -> float:
     return float(1 - setting["wide"])
 
 
+def two_decide(setting: Setting) -> float:
+    """The learning rate and, half as much, the optimizer."""
+    return decides(setting) + category(setting) / 2
+
+
 def together(setting: Setting) -> float:
     """A wide model needs a low rate and a narrow one a high rate: an interaction, without an effect of either alone."""
     return float((setting["at"] > 0.5) != (setting["wide"] > 0.5))
@@ -164,6 +174,23 @@ def going_on(epoch: int) -> float:
     return (epoch - 1) / (EPOCHS - 1)
 
 
+STARTUP = 10
+"""Trials that a pruner lets end."""
+
+
+def median(before: list[list[float]], reached: list[float]) -> bool:
+    """Its best epoch is below the median at this one of those that trained all epochs."""
+    at_this = [other[len(reached) - 1] for other in before if len(other) == EPOCHS]
+    return bool(max(reached) < np.median(at_this))
+
+
+def halving(before: list[list[float]], reached: list[float]) -> bool:
+    """Its best epoch is not in the best third of those that came as far, at epochs 1, 3 and 9."""
+    epoch = len(reached)
+    rivals = sorted(max(other[:epoch]) for other in before if len(other) >= epoch)
+    return epoch in (1, 3, 9) and max(reached) < rivals[-(len(rivals) // 3)]
+
+
 def heavy_tailed(value: float) -> float:
     """Log-normal values, the largest of 60 a thousand times the median."""
     return math.exp(10 * value)
@@ -184,11 +211,12 @@ def study_of(
     shape: Callable[[float], float] = float,
     curve: Curve | None = None,
     shake: float = 0.0,
+    pruner: Pruner | None = None,
 ) -> Records:
     """A study of so many trials whose values are the truth with noise, seen through `shape`.
 
     With a `curve`, a trial reports `EPOCHS` epochs, which add up to a gain of 10 with noise of `shake` of it; its value
-    is its best epoch's.
+    is its best epoch's. A `pruner` may cut it after any of them.
     """
     random = np.random.default_rng(10_000 + seed)
     if sampler == "tpe":
@@ -196,33 +224,62 @@ def study_of(
     sign = 1.0 if maximize else -1.0
     order = random.permutation(len(CELLS))
     draws, values, reports = [], [], []
+    curves: list[list[float]] = []
+    pruned = set()
     for number in range(trials):
         draw = Draw(random, CELLS[order[number]] if sampler == "grid" else {})
         effect = truth((suggest_grid if sampler == "grid" else ask)(draw))
         value = math.nan if effect is None else effect + NOISE * random.normal()
         if curve is not None:
             reached = [value + 10 * (curve(epoch) + shake * random.normal()) for epoch in range(1, EPOCHS + 1)]
+            if pruner is not None:
+                cuts = (end for end in range(1, EPOCHS) if number >= STARTUP and pruner(curves, reached[:end]))
+                reached = reached[: next(cuts, EPOCHS)]
+                curves.append(reached)
+                pruned |= {number} if len(reached) < EPOCHS else set()
             reports += [(number, epoch, sign * entry) for epoch, entry in enumerate(reached, 1)]
             value = max(reached)
         draws.append(draw)
         values.append(shape(sign * value) if effect is not None else math.nan)
-    return _records(draws, values, reports, maximize)
+    return _records(draws, values, reports, maximize, pruned)
 
 
-def _records(draws: list[Draw], values: list[float], reports: list[tuple[int, int, float]], maximize: bool) -> Records:
-    nothing_yet = pd.DatetimeIndex([pd.NaT] * len(draws))
+def _records(
+    draws: list[Draw],
+    values: list[float],
+    reports: list[tuple[int, int, float]],
+    maximize: bool,
+    pruned: Collection[int],
+) -> Records:
+    """A study of these trials; those without a value diverged."""
+    cut = [math.isnan(value) or number in pruned for number, value in enumerate(values)]
+    return dataclasses.replace(
+        bare_records(["PRUNED" if was_cut else "COMPLETE" for was_cut in cut], values, reports, maximize),
+        notes={"diverged": [True if math.isnan(value) else None for value in values]},
+        parameters={name: [draw.values[name] for draw in draws] for name in draws[0].values},
+        distributions=draws[0].distributions,
+    )
+
+
+def bare_records(
+    states: list[str], values: list[float], reports: list[tuple[int, int, float]], maximize: bool
+) -> Records:
+    """A study without parameters; a report is a trial's number, a step, and the value there."""
+    nothing_yet = pd.DatetimeIndex([pd.NaT] * len(states))
     return Records(
         name="truth",
         directions=("MAXIMIZE" if maximize else "MINIMIZE",),
         attributes={},
-        states=["PRUNED" if math.isnan(value) else "COMPLETE" for value in values],
-        values=np.array(values),
+        states=states,
+        values=np.array(values, dtype=float),
         started=nothing_yet,
         completed=nothing_yet,
-        notes={"diverged": [True if math.isnan(value) else None for value in values]},
-        parameters={name: [draw.values[name] for draw in draws] for name in draws[0].values},
-        distributions=draws[0].distributions,
-        reports=pd.DataFrame(reports, columns=["trial", "step", "value"]).astype({"trial": int, "step": int}),
+        notes={},
+        parameters={},
+        distributions={},
+        reports=pd.DataFrame(reports, columns=["trial", "step", "value"]).astype(
+            {"trial": int, "step": int, "value": float}
+        ),
         epochs=pd.DataFrame(columns=list(EPOCH_COLUMNS)),
     )
 
