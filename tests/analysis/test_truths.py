@@ -58,7 +58,10 @@ class Found:
 
     def first_and_sure(self, name: str) -> int:
         """In how many studies a parameter is the most important, and surely so."""
-        foremost = [impact(told.data, told.model, importances(told.data)).parameters[0] for told in self.findings]
+        foremost = [
+            impact(told.data, told.model, importances(told.data), told.stability.telling).parameters[0]
+            for told in self.findings
+        ]
         return sum(entry.parameter == name and entry.sure for entry in foremost)
 
     def sure_pairs(self) -> list[set[frozenset[str]]]:
@@ -135,6 +138,7 @@ def test_a_category_that_diverges_is_found_and_left_out() -> None:
     sgd = [[(e.parameter, e.value) for e in told.stability.levels] == [("optimizer", "SGD")] for told in found.findings]
     assert sum(sgd) >= FEWEST_RIGHT
     assert found.count("bound", "optimizer", value="SGD") >= FEWEST_RIGHT
+    assert found.first_and_sure("optimizer") >= FEWEST_RIGHT
     assert found.count("fix", "optimizer") == found.count("no_effect") == 0
     assert found.advised(lambda entry: entry.kind == "bound" and entry.parameter != "optimizer") <= MOST_FALSE
 

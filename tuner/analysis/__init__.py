@@ -167,7 +167,7 @@ def analyze_data(
         best=best,
         spread=spread_of(data),
         top=top_trials(data, top),
-        impact=impact(data, found.model, told, found.stability.thresholds),
+        impact=impact(data, found.model, told, found.stability.telling),
         interactions=interactions(data, found.model, told),
         gap=found.gap,
         stability=found.stability,

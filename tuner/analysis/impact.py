@@ -11,7 +11,7 @@ from tuner.analysis.data import StudyData
 from tuner.analysis.effects import Model
 from tuner.analysis.importance import Importances
 from tuner.analysis.levels import Level, levels_of
-from tuner.analysis.runs import Threshold
+from tuner.analysis.runs import TellingLevel, Threshold
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,15 @@ class Impact:
     top: int
 
 
-def impact(data: StudyData, model: Model, told: Importances, thresholds: Sequence[Threshold] = ()) -> Impact:
+def impact(
+    data: StudyData, model: Model, told: Importances, telling: Sequence[Threshold | TellingLevel] = ()
+) -> Impact:
     """Importance and levels of each searched parameter that was active in a trained trial.
 
-    `model` is that of the trials' scores, `told` the importances; a parameter with a threshold beyond which trials
-    diverge matters, too.
+    `model` is that of the trials' scores, `told` the importances; a parameter that is `telling` which trials diverge
+    matters, too.
     """
-    chances = {entry.parameter: entry.p for entry in thresholds}
+    chances = {entry.parameter: entry.p for entry in sorted(telling, key=lambda entry: -entry.p)}
     found = []
     for name, column in data.columns.items():
         levels = levels_of(data.trained, column, data.search.get(name, {}).get("choices", []), data.maximize)

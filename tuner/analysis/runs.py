@@ -99,6 +99,11 @@ class Stability:
     gradients: tuple[float | None, float | None, float | None] = (None, None, None)
 
     @property
+    def telling(self) -> list[Threshold | TellingLevel]:
+        """What tells which trials diverge, the surest first."""
+        return sorted((*self.thresholds, *self.levels), key=lambda entry: entry.p)
+
+    @property
     def typical_variance(self) -> float | None:
         """The median of the trials' variances."""
         return statistics.median(entry.variance for entry in self.noise) if self.noise else None

@@ -100,8 +100,12 @@ def differ(values: Iterable[object]) -> bool:
 
 
 def finite(value: object) -> float | None:
-    """`value` as a finite float, or None where it is none."""
-    return float(value) if is_number(value) and math.isfinite(value) else None  # type: ignore[arg-type]
+    """`value` as a finite float, or None where it is none, or an integer beyond any."""
+    try:
+        number = float(value) if is_number(value) else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def mean_of(values: Sequence[float]) -> float:

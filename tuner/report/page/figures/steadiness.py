@@ -46,9 +46,9 @@ def steadiness(source: Source) -> list[Figure]:
 
 
 def _parameter(source: Source) -> str | None:
-    """The parameter with the surest threshold, the learning rate, or the most important number."""
-    if source.analysis.stability.thresholds:
-        return source.analysis.stability.thresholds[0].parameter
+    """The parameter that tells best which trials diverge, the learning rate, or the most important number."""
+    if source.analysis.stability.telling:
+        return source.analysis.stability.telling[0].parameter
     names = [entry.parameter for entry in source.varied]
     numbers = [name for name in names if source.axis(name).labels is None]
     return next(iter([*(name for name in names if name == "learning_rate"), *numbers, *names]), None)
