@@ -69,11 +69,18 @@ def trials_frame(records: Records) -> pd.DataFrame:
 
 
 def searched(records: Records) -> dict[str, dict[str, Any]]:
-    """The stored search: its description by path; empty for a plain objective."""
+    """The stored search: its description by path; empty for a plain objective.
+
+    What another program stored under the same name, and is no description, is left out.
+    """
     space = records.attributes.get("space")
     search = space.get("search") if isinstance(space, Mapping) else None
     entries = search.items() if isinstance(search, Mapping) else ()
-    return {str(path): dict(entry) for path, entry in entries if isinstance(entry, Mapping)}
+    return {
+        str(path): dict(entry)
+        for path, entry in entries
+        if isinstance(entry, Mapping) and isinstance(entry.get("choices", []), list)
+    }
 
 
 def column_of(parameter: str) -> str:
