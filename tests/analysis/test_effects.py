@@ -20,7 +20,7 @@ from scipy import stats
 from tuner.analysis import StudyData, analyze
 from tuner.analysis.effects import Factor, factor, fitted
 from tuner.analysis.importance import anova
-from tuner.analysis.runs import parting
+from tuner.analysis.runs import fisher, parting
 from tuner.analysis.scores import scores
 from tuner.storage.reading import records_of
 
@@ -283,6 +283,12 @@ def test_a_threshold_lies_between_the_values_that_it_parts() -> None:
     (entry,) = parting(data, data.frame, np.array(hit))[0]
     assert 39 < entry.value < 100 and entry.side == "above"
     assert (entry.beyond, entry.diverged_beyond, entry.within, entry.diverged_within) == (12, 12, 30, 0)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
+def test_shares_have_the_p_of_fishers_exact_test(struck: int, spared: int, beside: int, others_spared: int) -> None:
+    expected = stats.fisher_exact([[struck, spared], [beside, others_spared]]).pvalue
+    assert fisher(struck, struck + spared, beside, beside + others_spared) == pytest.approx(expected, rel=1e-6)
 
 
 # Scores.

@@ -172,8 +172,6 @@ def _testable(hit: np.ndarray) -> bool:
 
 def _levels(name: str, values: Sequence[Any], hit: np.ndarray) -> list[TellingLevel]:
     """Each choice that is no number against all others; of two choices the one that was struck more often."""
-    from scipy.stats import fisher_exact
-
     names = np.array([repr(value) for value in values], dtype=object)
     if not _testable(hit) or len({*names}) < 2:
         return []
@@ -182,10 +180,26 @@ def _levels(name: str, values: Sequence[Any], hit: np.ndarray) -> list[TellingLe
         there = names == repr(value)
         trials, struck = int(there.sum()), int(hit[there].sum())
         others, beside = len(hit) - trials, int(hit.sum()) - struck
-        p = float(fisher_exact([[struck, trials - struck], [beside, others - beside]]).pvalue)
+        p = fisher(struck, trials, beside, others)
         found.append(TellingLevel(name, value, trials, struck, others, beside, p))
     two = len({*names}) == 2 and len(found) == 2
     return [max(found, key=lambda entry: entry.diverged / entry.trials)] if two else found
+
+
+def fisher(struck: int, trials: int, beside: int, others: int) -> float:
+    """Two-sided p of Fisher's exact test that a share of `struck` in `trials` is that of `beside` in `others`: the
+    chance of all tables with these sums that are no likelier. SciPy's test takes a second to import.
+    """
+    from scipy.special import gammaln
+
+    def ways(total: int, some: np.ndarray) -> np.ndarray:
+        return np.asarray(gammaln(total + 1) - gammaln(some + 1) - gammaln(total - some + 1))
+
+    hits = struck + beside
+    first = max(0, hits - others)
+    possible = np.arange(first, min(trials, hits) + 1)
+    likely = ways(trials, possible) + ways(others, hits - possible) - ways(trials + others, np.array(hits))
+    return float(min(1.0, np.exp(likely[likely <= likely[struck - first] + 1e-7]).sum()))
 
 
 def _threshold(name: str, numbers: np.ndarray, hit: np.ndarray) -> Threshold:
