@@ -13,6 +13,7 @@ from tuner.analysis import _findings as findings_of
 from tuner.analysis.advice import Advice, Findings, advise
 from tuner.analysis.impact import impact
 from tuner.analysis.importance import importances
+from tuner.analysis.levels import levels_by_parameter
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +60,9 @@ class Found:
     def first_and_sure(self, name: str) -> int:
         """In how many studies a parameter is the most important, and surely so."""
         foremost = [
-            impact(told.data, told.model, importances(told.data), told.stability.telling).parameters[0]
+            impact(
+                told.data, levels_by_parameter(told.data), told.model, importances(told.data), told.stability.telling
+            ).parameters[0]
             for told in self.findings
         ]
         return sum(entry.parameter == name and entry.sure for entry in foremost)

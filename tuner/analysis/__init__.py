@@ -24,7 +24,7 @@ from tuner.analysis.groups import Comparison, GroupLevel, Groups, group_by
 from tuner.analysis.impact import Impact, ParameterImpact, impact
 from tuner.analysis.importance import Ask, ask_importances, here
 from tuner.analysis.interactions import Interaction, Interactions, interactions
-from tuner.analysis.levels import Level
+from tuner.analysis.levels import Level, levels_by_parameter
 from tuner.analysis.overfitting import GAP_THRESHOLDS, Gap, GapEffect, gap_of
 from tuner.analysis.runs import Stability, TellingLevel, Threshold, out_of_memory, stability
 from tuner.analysis.scores import scores
@@ -151,6 +151,7 @@ def analyze_data(
     asked = ask_importances(data, intervals, ask)
     found = _findings(data, gaps)
     advised = advise(found)
+    levels = levels_by_parameter(data)
     told = asked()
     best = found.best
     start = data.records.attributes.get(WARM_START)
@@ -167,7 +168,7 @@ def analyze_data(
         best=best,
         spread=spread_of(data),
         top=top_trials(data, top),
-        impact=impact(data, found.model, told, found.stability.telling),
+        impact=impact(data, levels, found.model, told, found.stability.telling),
         interactions=interactions(data, found.model, told),
         gap=found.gap,
         stability=found.stability,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.distributions import FloatDistribution, IntDistribution
@@ -10,7 +10,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from tuner.analysis.data import StudyData
 from tuner.analysis.effects import Model
 from tuner.analysis.importance import Importances
-from tuner.analysis.levels import Level, levels_of
+from tuner.analysis.levels import Level
 from tuner.analysis.runs import TellingLevel, Threshold
 
 
@@ -50,19 +50,20 @@ class Impact:
 
 
 def impact(
-    data: StudyData, model: Model, told: Importances, telling: Sequence[Threshold | TellingLevel] = ()
+    data: StudyData,
+    levels: Mapping[str, tuple[Level, ...]],
+    model: Model,
+    told: Importances,
+    telling: Sequence[Threshold | TellingLevel] = (),
 ) -> Impact:
     """Importance and levels of each searched parameter that was active in a trained trial.
 
-    `model` is that of the trials' scores, `told` the importances; a parameter that is `telling` which trials diverge
-    matters, too.
+    `levels` are those of `levels_by_parameter`, `model` is that of the trials' scores, `told` the importances; a
+    parameter that is `telling` which trials diverge matters, too.
     """
     chances = {entry.parameter: entry.p for entry in sorted(telling, key=lambda entry: -entry.p)}
     found = []
-    for name, column in data.columns.items():
-        levels = levels_of(data.trained, column, data.search.get(name, {}).get("choices", []), data.maximize)
-        if not levels:
-            continue
+    for name, its_levels in levels.items():
         effect, kind = model.effects.get(name), data.records.distributions.get(name)
         low, high = told.intervals.get(name, (None, None))
         found.append(
@@ -77,8 +78,8 @@ def impact(
                 ),
                 sure=name in chances or (effect is not None and effect.sure),
                 log=isinstance(kind, (FloatDistribution, IntDistribution)) and kind.log,
-                trials=sum(level.trials for level in levels),
-                levels=levels,
+                trials=sum(level.trials for level in its_levels),
+                levels=its_levels,
             )
         )
     found.sort(key=lambda entry: (not entry.sure, -(entry.importance or 0.0)))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from tuner.analysis.data import StudyData
 from tuner.analysis.trials import cells, finite, is_missing, mean_of
 from tuner.search_space.parameter import is_number
 
@@ -53,6 +54,15 @@ class Sample(NamedTuple):
     state: str
     result: float | None
     place: int = -1
+
+
+def levels_by_parameter(data: StudyData) -> dict[str, tuple[Level, ...]]:
+    """The levels of each searched parameter that was active in a trained trial."""
+    found = {
+        name: levels_of(data.trained, column, data.search.get(name, {}).get("choices", []), data.maximize)
+        for name, column in data.columns.items()
+    }
+    return {name: levels for name, levels in found.items() if levels}
 
 
 def levels_of(rows: pd.DataFrame, column: str, choices: Sequence[Any], maximize: bool) -> tuple[Level, ...]:

@@ -146,6 +146,8 @@ def parting(
     """
     edges: list[Threshold] = []
     levels: list[TellingLevel] = []
+    if not _testable(struck):
+        return (), ()
     for name, column in data.columns.items():
         values = cells(rows, column)
         active = [place for place, value in enumerate(values) if not is_missing(value)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,6 +71,7 @@ def analyze(
     ] = None,
 ) -> None:
     """Say which settings won, what each parameter does, and where models overfit; compare studies."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for tables this small, threads only get in each other's way
     gc.disable()  # a report keeps what it reads, so that looking for garbage only takes time
     atexit.register(gc.freeze)  # at the end, too
     if html is not None:
@@ -82,9 +84,10 @@ def analyze(
         from tuner.analysis import StudyData, analyze_data
         from tuner.cli.studies import read
         from tuner.report.as_csv import STDOUT, check_csv, trials_csv, write_csv
-        from tuner.report.next_space import check_free, write_next
 
         if next_space is not None:
+            from tuner.report.next_space import check_free
+
             check_free(next_space)
         if csv is not None:
             check_csv(csv, force)
@@ -112,6 +115,8 @@ def analyze(
         write_csv(data.frame, csv)
         typer.echo(f"{csv}: the table of {len(data.frame)} trials", err=json)
     if next_space is not None:
+        from tuner.report.next_space import write_next
+
         for line in write_next(data, found, next_space, studies):
             typer.echo(line, err=json)
 
