@@ -646,6 +646,14 @@ def test_pruning_by_early_values_that_say_nothing_comes_too_early() -> None:
     assert not of_kind(cut(early_tells=True), "prune_later")
 
 
+@pytest.mark.parametrize(("pruned", "told"), [(0, False), (15, False), (30, False), (33, True), (40, True)])
+def test_where_nearly_all_are_pruned_more_are_to_end(pruned: int, told: bool) -> None:
+    states = ["PRUNED"] * pruned + ["COMPLETE"] * (40 - pruned)
+    curves = [[1.0, 2.0] if state == "PRUNED" else [1.0, 2.0, 3.0] for state in states]
+    found = of_kind(study(RATE, list(AT[:40]), states=states, curves=curves), "prune_less")
+    assert [entry.evidence for entry in found] == [{"pruned": pruned, "complete": 40 - pruned}] * told
+
+
 def test_of_few_trials_it_is_seldom_said_that_pruning_comes_too_early_where_it_does_not() -> None:
     """Values that go with final ones at a rank correlation of 0.3 or more, over 12 complete trials."""
     assert (
@@ -694,7 +702,7 @@ def test_every_rule_is_tested_here() -> None:
     """A new rule wants a test: this list is to grow with it."""
     assert {rule.__name__ for rule in RULES} == {
         "out_of_memory", "diverges", "more_epochs", "never_stepped", "widen", "only_high_rates", "narrow", "coarse",
-        "plateau", "overfits", "gentler_pruning", "fix", "fewer_epochs", "no_effect", "more_trials",
+        "plateau", "overfits", "gentler_pruning", "less_pruning", "fix", "fewer_epochs", "no_effect", "more_trials",
     }  # fmt: skip
 
 

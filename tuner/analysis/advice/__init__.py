@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from tuner.analysis.advice.curves import fewer_epochs, more_epochs, never_stepped, plateau
 from tuner.analysis.advice.findings import Advice, Change, Findings
-from tuner.analysis.advice.fitting import gentler_pruning, more_trials, no_effect, overfits
+from tuner.analysis.advice.fitting import gentler_pruning, less_pruning, more_trials, no_effect, overfits
 from tuner.analysis.advice.ranges import coarse, fix, narrow, widen
 from tuner.analysis.advice.rates import diverges, only_high_rates, out_of_memory
 
@@ -29,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     plateau,
     overfits,
     gentler_pruning,
+    less_pruning,
     fix,
     fewer_epochs,
     no_effect,

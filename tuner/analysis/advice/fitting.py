@@ -11,6 +11,9 @@ from tuner.analysis.trials import cells, differ
 LARGE_GAP, LARGE_SHARE = 0.05, 0.2
 """A best trial's gap is large from this on, and from this share of its validation loss on."""
 
+FEWEST_TO_MISS, MOST_PRUNED = 20, 0.8
+"""Of so many trials, complete ones are missed where more than this share is pruned."""
+
 LOOSE = 0.3
 """Where the rank correlation is below this with 95 % confidence, early values say little of final ones."""
 
@@ -63,6 +66,22 @@ def gentler_pruning(findings: Findings) -> Iterator[Advice]:
             "late": ends.late,
             "low": ends.low,
         },
+    )
+
+
+def less_pruning(findings: Findings) -> Iterator[Advice]:
+    """Nearly all trials were pruned, and too few are complete to tell whether the right ones were."""
+    pruned, complete = findings.ends.pruned.trials, len(findings.data.complete)
+    trials = pruned + complete
+    if findings.ends.agreement is not None or trials < FEWEST_TO_MISS or pruned < MOST_PRUNED * trials:
+        return
+    ended = f"the {complete} complete ones are" if complete > 1 else f"{complete or 'none'} complete is"
+    yield Advice(
+        "prune_less",
+        None,
+        "let more trials end: a pruner that begins later (pruner_kwargs), or another one",
+        f"{pruned} of {trials} trials were pruned, and {ended} too few to tell whether the right ones were",
+        {"pruned": pruned, "complete": complete},
     )
 
 
