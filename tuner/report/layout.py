@@ -65,8 +65,8 @@ def stacked(
     grid.add_column(overflow="fold")
     for place, row in enumerate(rows):
         grid.add_row(Text(f"{columns[0].header} {row[0]}".strip(), style="bold" if place == bold else ""))
-        pairs = [f"{column.header} {cell}" for column, cell in zip(columns[1:], row[1:], strict=True)]
-        grid.add_row(Padding(folded(pairs, console.width - 2), (0, 0, 0, 2)))
+        pairs = [f"{column.header} {cell}".strip() for column, cell in zip(columns[1:], row[1:], strict=True)]
+        grid.add_row(Padding(folded([pair for pair in pairs if pair], console.width - 2), (0, 0, 0, 2)))
     return grid
 
 
