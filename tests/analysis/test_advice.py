@@ -23,6 +23,7 @@ from tuner.analysis.cuts import largest_correlation
 from tuner.analysis.runs import Threshold
 from tuner.recipe import Recipe
 from tuner.storage.reading import EPOCH_COLUMNS, Records
+from tuner.storage.studies import WARM_START
 
 COUNT = 60
 AT = np.random.default_rng(1).permutation(COUNT) / (COUNT - 1)
@@ -698,11 +699,48 @@ def test_few_trials_for_many_parameters_ask_for_more() -> None:
     assert not of_kind(study(RATE | OTHER, NOISE[:15], space={"sampler": "grid"}), "more_trials")
 
 
+# broken
+
+
+def test_where_trials_fail_their_reason_is_told_and_no_more_of_them_asked_for() -> None:
+    failed, fine = ["FAIL"] * 3, ["COMPLETE"] * 3
+    told = one(study(RATE, [0.0] * 3, states=failed, notes={"reason": ["ValueError: no"] * 3}), "failing")
+    assert told.evidence == {"failed": 3, "trials": 3, "reason": "ValueError: no"}
+    assert told.why == "3 of 3 trials failed, 3 of them with: ValueError: no"
+    assert not of_kind(study(RATE, [0.0] * 3, states=failed), "more_trials")
+    mixed = study(RATE, [0.0, 0.0, 0.0, 0.1, 0.2, 0.3], states=[*failed, *fine])
+    assert one(mixed, "failing").evidence["failed"] == 3 and one(mixed, "more_trials")
+    assert not of_kind(study(RATE, [0.0, 0.1, 0.2, 0.3], states=["FAIL", *fine]), "failing")
+    memory = study(RATE, [0.0] * 3, states=failed, notes={"reason": ["CUDA out of memory"] * 3})
+    assert one(memory, "failing").evidence["reason"] == "CUDA out of memory"
+
+
+def test_where_all_values_are_the_same_the_measure_is_to_be_checked() -> None:
+    told = one(study(RATE, [0.5] * 5), "same_value")
+    assert told.evidence == {"trials": 5, "value": 0.5}
+    assert not of_kind(study(RATE, [0.5] * 4), "same_value")
+    assert not of_kind(study(RATE, [0.5, 0.5, 0.5, 0.5, 0.6]), "same_value")
+    assert not of_kind(study(RATE, [0.5] * 5, places={"learning_rate": np.zeros(5)}), "same_value")
+
+
+def test_what_was_taken_over_counts_towards_no_number_of_trials() -> None:
+    earlier = [{"study": "before", "trial": 0}] * 4 + [None] * 2
+    told = one(study(RATE | OTHER, list(AT[:6]), notes={WARM_START: earlier}), "more_trials")
+    assert told.evidence == {"trials": 6, "parameters": 2, "needed": 16} and "go on to 16 trials" in told.do
+
+
+def test_a_study_that_confirms_another_needs_no_more_trials() -> None:
+    records = study(RATE | OTHER, list(AT[:6]))
+    confirming = replace(records, attributes={**records.attributes, "confirms": "before"})
+    assert not of_kind(confirming, "more_trials")
+
+
 def test_every_rule_is_tested_here() -> None:
     """A new rule wants a test: this list is to grow with it."""
     assert {rule.__name__ for rule in RULES} == {
         "out_of_memory", "diverges", "more_epochs", "never_stepped", "widen", "only_high_rates", "narrow", "coarse",
         "plateau", "overfits", "gentler_pruning", "less_pruning", "fix", "fewer_epochs", "no_effect", "more_trials",
+        "failing", "all_the_same",
     }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def test_reasons_are_grouped_without_their_epoch() -> None:
         Reason("complete", "early stopping", 1),
         Reason("diverged", "diverged: val_loss is inf", 1),
         Reason("failed", "ValueError: bad shape", 1),
-        Reason("failed", "no reason recorded", 1),
+        Reason("failed", "failed without a reason", 1),
         Reason("failed", "out of memory", 1),
         Reason("infeasible", "infeasible: model.d_model <= 256", 1),
     )

@@ -29,13 +29,30 @@ def test_the_page_is_written_and_said_in_a_line(study: str, tuner) -> None:
     ("arguments", "said"),
     [
         (["--html", "studies"], "a page is a file"),
+        (["--html", "-"], "a page is not printed"),
+        (["--html", "studies/small.db"], "is no page of tuner"),
+        (["--csv", "studies/small.db", "--force"], "a database, which is not overwritten"),
+        (["--csv", "nowhere/trials.csv"], "there is no such folder"),
+        (["--next", "-"], "a search space is not printed"),
+        (["--next", "next.yaml"], "no search space that advice could change"),
+        (["--gap", "nan"], "a gap is a finite number"),
         (["--html", "nowhere/report.html"], "its folder does not exist"),
         (["--html", "report.html", "--json"], "--json has no page"),
         (["--html", "report.html", "--group-by", "x"], "--group-by has no page"),
     ],
 )
-def test_what_cannot_be_a_page_is_refused(arguments: list[str], said: str, study: str, tuner) -> None:
+def test_files_that_cannot_be_written_are_refused(arguments: list[str], said: str, study: str, tuner) -> None:
+    before, names = Path("studies/small.db").read_bytes(), {path.name for path in Path().iterdir()}
     done = tuner("analyze", study, *arguments)
     assert done.code == 2
     assert said in done.err
-    assert not Path("report.html").exists() and not Path("nowhere").exists()
+    assert done.out == "" and Path("studies/small.db").read_bytes() == before
+    assert {path.name for path in Path().iterdir()} == names
+
+
+def test_a_page_is_written_over_an_older_one_and_over_nothing_else(study: str, tuner) -> None:
+    for _ in range(2):
+        assert tuner("analyze", study, "--html", "report.html").code == 0
+    Path("mine.html").write_text("<!DOCTYPE html><html><head><title>mine</title></head></html>")
+    assert tuner("analyze", study, "--html", "mine.html").code == 2
+    assert "mine" in Path("mine.html").read_text()

@@ -148,6 +148,18 @@ def test_names_and_the_newest(tmp_path):
     assert studies.newest() == "beta"
 
 
+def test_reading_a_study_does_not_make_it_the_newest(tmp_path):
+    for name, at in (("older", 1_000_000), ("newer", 2_000_000)):
+        storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / name}.db")
+        with storage.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        optuna.create_study(study_name=name, storage=storage)
+        storage.engine.dispose()
+        os.utime(tmp_path / f"{name}.db", (at, at))
+    assert len(Studies(tmp_path).read("older")) == 0
+    assert Studies(tmp_path).newest() == "newer"
+
+
 def test_the_newest_is_the_one_written_last_even_if_it_still_runs_or_was_killed(tmp_path):
     """In WAL mode a write changes `old.db-wal`, not `old.db`, until the connection is closed in order."""
     running = make(tmp_path, "old")

@@ -8,7 +8,7 @@ Reads ordinary Optuna studies, those of plain objectives too, and never imports 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,8 @@ def analyze_data(
     asked = ask_importances(data, intervals, ask)
     found = _findings(data, gaps)
     advised = advise(found)
+    if not data.search:  # only a search space can be changed
+        advised = tuple(replace(entry, change=None) for entry in advised)
     levels = levels_by_parameter(data)
     told = asked()
     best = found.best

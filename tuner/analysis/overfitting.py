@@ -64,7 +64,7 @@ def gap_of(data: StudyData, best: int | None = None, thresholds: Sequence[float]
     gaps = [float(gap) for gap in cells(rows, "gap")]
     if not gaps:
         return None
-    above = tuple(Above(limit, sum(gap > limit for gap in gaps) / len(gaps)) for limit in sorted(thresholds))
+    above = tuple(Above(limit, sum(gap > limit for gap in gaps) / len(gaps)) for limit in sorted({*thresholds}))
     of_best = None if best is None else finite(data.frame.loc[best, "gap"])
     loss = None if best is None else finite(data.frame.loc[best, "final_val_loss"])
     relative = of_best / loss if of_best is not None and loss else None

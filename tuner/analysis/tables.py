@@ -144,7 +144,7 @@ def _reason(state: str, reason: str | None, constraint: str | None) -> str | Non
         reason = f"infeasible: {constraint}"
     lines = (reason or "").strip().splitlines()
     if not lines:
-        return None if state == "complete" else "no reason recorded"
+        return None if state == "complete" else f"{state} without a reason"
     return _EPOCH.sub("", lines[0])
 
 
@@ -188,8 +188,12 @@ def _key(trial: TopTrial, parameter: str) -> str:
 
 
 def spread_of(data: StudyData) -> Spread | None:
-    """Mean, median, deviation and quartiles of the complete trials' values; None without any."""
-    values = [float(value) for value in cells(data.complete, "value")]
+    """Mean, median, deviation and quartiles of the complete trials' values; None without any.
+
+    Trials that were taken over from another study are left out, unless there are no others.
+    """
+    own = data.complete[data.complete["counted"]]
+    values = [float(value) for value in cells(own if len(own) else data.complete, "value")]
     if not values:
         return None
     quartiles = [values[0]] * 3 if len(values) == 1 else statistics.quantiles(values, n=4, method="inclusive")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,6 +75,7 @@ def analyze(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for tables this small, threads only get in each other's way
     gc.disable()  # a report keeps what it reads, so that looking for garbage only takes time
     atexit.register(gc.freeze)  # at the end, too
+    _check_gaps(gap)
     if html is not None:
         _check_page(html, group_by, json)
     if names is not None and len(names) > 1:
@@ -86,13 +88,15 @@ def analyze(
         from tuner.report.as_csv import STDOUT, check_csv, trials_csv, write_csv
 
         if next_space is not None:
-            from tuner.report.next_space import check_free
+            from tuner.report.next_space import check_free, check_space
 
             check_free(next_space)
         if csv is not None:
             check_csv(csv, force)
             _refuse_two_outputs(csv == STDOUT, json=json, next_space=next_space, html=html)
         data = StudyData(read(names[0] if names else None, studies))
+        if next_space is not None:
+            check_space(data)
         if csv == STDOUT:
             typer.echo(trials_csv(data.frame), nl=False)
             return
@@ -182,6 +186,14 @@ def _check_page(path: Path, group_by: str | None, json: bool) -> None:
         other = "--json" if json else "--group-by"
         raise UsageError(f"{other} has no page of its own", place="--html", hint=f"Leave out --html or {other}")
     checked_target(path)
+
+
+def _check_gaps(gap: list[float] | None) -> None:
+    from tuner.errors import UsageError
+
+    for limit in gap or ():
+        if not math.isfinite(limit):
+            raise UsageError("a gap is a finite number", place="--gap", value=str(limit))
 
 
 def _refuse_two_outputs(stdout: bool, **others: object) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.errors import UsageError
 from tuner.files import write_atomically
+from tuner.storage.connect import is_database
 
 if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze` needs
     import pandas as pd
@@ -77,6 +78,10 @@ def check_csv(path: Path, force: bool) -> None:
         return
     if path.is_dir():
         raise UsageError("a folder, where a file should be", place="--csv", value=str(path))
+    if not path.parent.is_dir():
+        raise UsageError("there is no such folder", place="--csv", value=str(path.parent))
+    if path.exists() and is_database(path):
+        raise UsageError("a database, which is not overwritten", place="--csv", value=str(path))
     if path.exists() and not force:
         raise UsageError("the file is there already", place=str(path), hint="Give --force to overwrite it.")
 

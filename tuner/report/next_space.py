@@ -47,10 +47,9 @@ class Draft:
 def write_next(data: StudyData, analysis: Analysis, path: Path, studies: Path) -> list[str]:
     """Write the space to `path`; gives the lines to print: what was written, and the command that takes it up.
 
-    Raises `UsageError` for a study that has no search space, and where `check_free` does.
+    Raises `UsageError` as `check_space` and `check_free` do.
     """
-    if not data.space.get("search"):
-        raise UsageError("the study has no search space that advice could change", place="--next", value=analysis.name)
+    check_space(data)
     check_free(path)
     task = _task(str(data.space["task"]), path)
     draft, followed = _followed(data, analysis.advice, path)
@@ -64,8 +63,16 @@ def write_next(data: StudyData, analysis: Analysis, path: Path, studies: Path) -
     ]
 
 
+def check_space(data: StudyData) -> None:
+    """Raise `UsageError` for a study that has no search space."""
+    if not data.space.get("search"):
+        raise UsageError("the study has no search space that advice could change", place="--next", value=data.name)
+
+
 def check_free(path: Path) -> None:
-    """Raise `UsageError` for a file that is there already, or in no folder."""
+    """Raise `UsageError` for a file that is there already, or in no folder, and for `-`, which would be one's name."""
+    if path == Path("-"):
+        raise UsageError("takes a file's name; a search space is not printed", place="--next", value="-")
     if path.exists():
         raise UsageError("the file is there already", place="--next", value=str(path), hint="Give another name.")
     if not path.parent.is_dir():

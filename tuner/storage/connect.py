@@ -69,20 +69,27 @@ def _set_pragmas(connection: Any, record: Any) -> None:
     cursor.close()
 
 
+ELSEWHERE = "; move it away, or give another --study"
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file is a SQLite database, of whatever program."""
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\x00"
+
+
 def refuse_foreign(path: Path, to_read: bool = False) -> None:
     """A file that is there must be a SQLite database, before anything writes to it; with `to_read` nothing will."""
     if path.is_dir():
         raise StorageError(f"{path}: a folder, where a study's database should be")
     if not path.exists():
         return
-    with path.open("rb") as file:
-        head = file.read(16)
-    if head and head != b"SQLite format 3\x00":
-        raise StorageError(f"{path}: not a SQLite database; move it away, or give another --study")
+    if path.stat().st_size and not is_database(path):
+        raise StorageError(f"{path}: not a SQLite database{'' if to_read else ELSEWHERE}")
     with closing(_mended(path, to_read)) as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and "studies" not in tables:
-        raise StorageError(f"{path}: another program's database; move it away, or give another --study")
+        raise StorageError(f"{path}: another program's database{'' if to_read else ELSEWHERE}")
 
 
 def _mended(path: Path, to_read: bool) -> sqlite3.Connection:
@@ -130,7 +137,7 @@ def _explanation(path: Path, error: BaseException) -> str:
     text = " / ".join(str(cause) for cause in causes)
     for pattern, words in (
         ("database is locked", "the database is locked by another process; try again when it is done"),
-        ("malformed|not a database", "the database is damaged; restore a copy, or give another --study"),
+        ("malformed|not a database", "the database is damaged; restore a copy, or take another study"),
         ("disk is full|No space left", "the disk is full; make room and run the same command again"),
         ("readonly|read-only|Read-only", "the database cannot be written: it or its folder is read-only"),
         ("Permission denied|unable to open", "the database cannot be opened; check the folder's permissions"),

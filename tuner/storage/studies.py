@@ -103,11 +103,15 @@ class Studies:
 
     def _found(self, name: str) -> tuple[Path, str | None]:
         """The database that NAME, FILE.db or FILE.db:NAME means, and the study in it that is asked for by name."""
+        name = name.removeprefix("sqlite:///")
         file, colon, asked = name.rpartition(".db:")
         path = Path(f"{file}.db") if colon else Path(name) if name.endswith(".db") else self.folder / f"{name}.db"
         if not path.is_file():
-            if not colon and not name.endswith(".db"):
-                self.database(name, place="")
+            if colon or name.endswith(".db"):
+                raise StudyNotFoundError(f"there is no file '{path}'", hint=did_you_mean(path.stem, self.names()))
+            if Path(name).is_file():
+                raise UsageError("a study's database is a file whose name ends in .db", value=name, hint="Rename it")
+            self.database(name, place="")
             raise StudyNotFoundError(
                 f"there is no study '{name}' in {self.folder}", hint=did_you_mean(path.stem, self.names())
             )
@@ -163,8 +167,10 @@ def _refuse_foreign_study(entry: Any, has_trials: bool) -> None:
 
 
 def _last_write(database: Path) -> float:
+    """When it was last written to; reading alone makes a journal too, but an empty one."""
     journal = database.with_name(f"{database.name}-wal")
-    return max(entry.stat().st_mtime for entry in (database, journal) if entry.exists())
+    written = [database, journal] if journal.exists() and journal.stat().st_size else [database]
+    return max(entry.stat().st_mtime for entry in written)
 
 
 def mark_ready(study: optuna.Study) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tuner.analysis.advice.broken import all_the_same, failing
 from tuner.analysis.advice.curves import fewer_epochs, more_epochs, never_stepped, plateau
 from tuner.analysis.advice.findings import Advice, Change, Findings
 from tuner.analysis.advice.fitting import gentler_pruning, less_pruning, more_trials, no_effect, overfits
@@ -18,6 +19,8 @@ __all__ = ["RULES", "Advice", "Change", "Findings", "advise"]
 Rule = Callable[[Findings], Iterable[Advice]]
 
 RULES: tuple[Rule, ...] = (
+    failing,
+    all_the_same,
     out_of_memory,
     diverges,
     more_epochs,

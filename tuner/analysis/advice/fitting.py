@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tuner.analysis.advice.findings import Advice, Change, Findings
 from tuner.analysis.advice.ranges import TRIALS_A_PARAMETER
+from tuner.analysis.confirmation import CONFIRMS
 from tuner.analysis.trials import cells, differ
 
 LARGE_GAP, LARGE_SHARE = 0.05, 0.2
@@ -40,8 +41,8 @@ def overfits(findings: Findings) -> Iterator[Advice]:
         "overfits",
         None,
         f"reduce overfitting: {', '.join(means)}",
-        f"the best trial's validation loss ends {gap.best:.3g} above its training loss, which is {gap.relative:.0%} of "
-        f"it{with_it}",
+        f"the best trial ends with a validation loss {gap.best:.3g} above its training loss, {gap.relative:.0%} of "
+        f"the validation loss{with_it}",
         {"gap": gap.best, "relative": gap.relative, "parameters": [entry.parameter for entry in gap.parameters]},
     )
 
@@ -103,17 +104,21 @@ def no_effect(findings: Findings) -> Iterator[Advice]:
 
 def more_trials(findings: Findings) -> Iterator[Advice]:
     """There are too few trials for so many parameters."""
-    trained = findings.data.trained
-    count = sum(differ(cells(trained, column)) for column in findings.data.columns.values())
-    trials = len(trained)
-    if not count or trials >= TRIALS_A_PARAMETER * count or findings.data.space.get("sampler") == "grid":
+    trained, data = findings.data.trained, findings.data
+    trials, failed = len(trained), int((trained["state"] == "failed").sum())
+    count = sum(trials == 1 or differ(cells(trained, column)) for column in data.columns.values())
+    if not count or trials >= TRIALS_A_PARAMETER * count or failed == trials:
         return
-    needed = TRIALS_A_PARAMETER * count
+    if data.space.get("sampler") == "grid" or CONFIRMS in data.records.attributes:
+        return
+    needed = TRIALS_A_PARAMETER * count - int((~trained["counted"]).sum())  # what was taken over counts towards none
+    trials_are = "trials are few" if trials > 1 else "trial is little"
+    parameters = f"{count} parameters" if count > 1 else "a parameter"
     yield Advice(
         "more_trials",
         None,
         f"go on to {needed} trials or more",
-        f"{trials} trials are few for {count} parameters: about {TRIALS_A_PARAMETER} for each tell what it does",
+        f"{trials} {trials_are} for {parameters}: about {TRIALS_A_PARAMETER} for each tell what it does",
         {"trials": trials, "parameters": count, "needed": needed},
         Change(trials=needed),
     )

@@ -96,7 +96,7 @@ def _wider(findings: Findings, own: Factor, high: bool) -> Advice | None:
         "widen",
         own.name,
         f"widen {own.name}: {edge} {written(was)} -> {written(now)}",
-        f"trials get better up to the {edge} end of its range{value}; "
+        f"the best fitted value is at the {edge} end of its range, and trials there are no worse{value}; "
         f"it explains {rise.share:.0%} of the differences (p {_p(rise.p)})",
         {"edge": edge, "was": was, "now": now, "share": rise.share, "p": rise.p},
         Change(search={own.name: change}),

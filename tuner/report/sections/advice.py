@@ -23,9 +23,15 @@ def advice_reading(analysis: Analysis) -> str:
         return "none: no trial has ended"
     if not analysis.advice:
         return "none: nothing stands out that would make the search better"
-    changes = any(entry.change is not None for entry in analysis.advice)
-    write = "; `--next FILE` writes the search space that follows from it" if changes and analysis.task else ""
+    change = sum(entry.change is not None for entry in analysis.advice)
+    write = f"; `--next FILE` writes the search space that follows from {_of(change, len(analysis.advice))}"
+    write = write if change else ""
     return f"{plural(len(analysis.advice), 'thing')} to do next{write}"
+
+
+def _of(some: int, every: int) -> str:
+    """`it`, `one of them`, `3 of them`."""
+    return "it" if some == every else "one of them" if some == 1 else f"{some} of them"
 
 
 def advice_line(entry: Advice) -> str:

@@ -8,7 +8,7 @@ from tuner.report.section import Section
 from tuner.report.words import plural
 
 if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze` needs
-    from tuner.analysis import Analysis, Cuts
+    from tuner.analysis import Analysis, Cuts, Ends
 
 
 def ends_section(analysis: Analysis) -> Section | None:
@@ -23,11 +23,18 @@ def ends_section(analysis: Analysis) -> Section | None:
         facts.append(
             (
                 f"at epoch {ends.at}",
-                f"values there go with final ones at a rank correlation of {ends.agreement:.2f}; of {ends.low} "
-                f"complete trials that stood as low as the pruned, {ends.late} ended in the best quarter",
+                f"values there go with final ones at a rank correlation of {ends.agreement:.2f}{_as_low(ends)}",
             )
         )
     return Section("Early stopping and pruning", ends_reading(analysis), tuple(facts))
+
+
+def _as_low(ends: Ends) -> str:
+    """How many that stood as low as the pruned ones ended well; "" where none stood so low."""
+    if not ends.low:
+        return ""
+    stood = f"complete trial{'s' if ends.low > 1 else ''} that stood as low as the pruned"
+    return f"; of {ends.low} {stood}, {ends.late} ended in the best quarter"
 
 
 def ends_reading(analysis: Analysis) -> str:

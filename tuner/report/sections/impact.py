@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze`
 
 MOST_LEVELS = 12
 LONGEST_LABEL = 28
+FEWEST = 2
+"""Complete trials that the mean of a level needs to be compared with others."""
+
 BAR = 8
 """Characters of the longest bar."""
 
@@ -59,7 +62,9 @@ def impact_reading(analysis: Analysis) -> str:
         return f"no parameter stands out for {goal}; {share}"
     first, rest = sure[0], sure[1:]
     several = len(impact.parameters) > 1
-    text = f"{printable(first.parameter)} {'matters most' if several else 'matters'} for {goal} ({_share(first)})"
+    most = max(impact.parameters, key=lambda entry: entry.importance or 0.0)
+    how = "surely matters" if most is not first else "matters most" if several else "matters"
+    text = f"{printable(first.parameter)} {how} for {goal} ({_share(first)})"
     best = best_level_reading(first, analysis)
     others = ", ".join(printable(entry.parameter) for entry in rest)
     also = f"; {others} {'matters' if len(rest) == 1 else 'matter'}, too" if rest else ""
@@ -71,9 +76,11 @@ def _share(entry: ParameterImpact) -> str:
 
 
 def best_level(entry: ParameterImpact, analysis: Analysis) -> Level | None:
-    """The level with the best mean; None unless two levels have the two complete trials a mean needs."""
-    levels = [level for level in entry.levels if level.complete >= 2 and level.mean is not None]
+    """The level with the best mean; None where not two levels have the trials that a mean needs, or all are equal."""
+    levels = [level for level in entry.levels if level.complete >= FEWEST and level.mean is not None]
     if len(levels) < 2:
+        return None
+    if len({level.mean for level in levels}) == 1:
         return None
     choose = max if analysis.direction == "maximize" else min
     return choose(levels, key=lambda level: level.mean or 0.0)
@@ -90,6 +97,12 @@ def best_level_reading(entry: ParameterImpact, analysis: Analysis) -> str | None
     return f"best mean at {label}"
 
 
+def impact_unknown(analysis: Analysis) -> str:
+    """Why it cannot be told whether a parameter matters."""
+    same = analysis.spread is not None and analysis.spread.trials > 1 and analysis.spread.deviation == 0
+    return "all values are the same" if same else "not enough trials to tell"
+
+
 def labels(entry: ParameterImpact) -> list[str]:
     """A short label for each level of a parameter, in order."""
     return level_labels([(level.value, level.low, level.high) for level in entry.levels], entry.log)
@@ -102,7 +115,7 @@ def _part(entry: ParameterImpact, analysis: Analysis) -> Part:
         interval = "" if entry.low is None or entry.high is None else f" ({entry.low:.2f} to {entry.high:.2f})"
         facts.append(f"importance {entry.importance:.2f}{interval}{'' if entry.sure else ' (maybe chance)'}")
     elif entry.p is None:
-        facts.append("not enough trials to tell")
+        facts.append(impact_unknown(analysis))
     if entry.trials < analysis.counts.trained:
         facts.append(f"active in {entry.trials} of {plural(analysis.counts.trained, 'trial')}")
     best = best_level_reading(entry, analysis)
@@ -131,8 +144,8 @@ def _part(entry: ParameterImpact, analysis: Analysis) -> Part:
 
 
 def bars(levels: list[Level], maximize: bool) -> list[str]:
-    """A bar for each level's mean, the longest for the best of them, none for the worst."""
-    means = [level.mean for level in levels]
+    """A bar for each level's mean, the longest for the best of them, none for the worst or of too few trials."""
+    means = [level.mean if level.complete >= FEWEST else None for level in levels]
     known = [mean for mean in means if mean is not None]
     if len(known) < 2 or min(known) == max(known):
         return ["" for _ in means]
