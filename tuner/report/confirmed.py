@@ -17,10 +17,7 @@ if TYPE_CHECKING:  # importing it would bring Optuna, which a command's start do
     from tuner.analysis.confirmation import Candidate, Confirmation, SeedRun
     from tuner.analysis.significance import LevelMean
 
-METHOD = (
-    "validation and test: means over fresh seeds with their 95% intervals; the winner is chosen on validation alone",
-    "p: paired t over seeds against the winner, adjusted for all pairs of settings (Holm)",
-)
+P = "p: paired t over seeds against the winner, adjusted for all pairs of settings (Holm)"
 
 
 def print_confirmation(found: Confirmation, console: Console) -> None:
@@ -38,8 +35,16 @@ def confirmation_section(found: Confirmation) -> Section:
     winner = next((at for at, entry in enumerate(found.candidates) if entry.trial == found.winner), None)
     part = Part(tuple(_columns(found)), rows, title=printable(found.metric), bold=winner)
     reading = "\n".join(confirmation_reading(found))
-    title, about = f"Confirmation of {printable(found.study)}", tuple(("", line) for line in METHOD)
-    return Section(title, reading, about, (part,) if rows else ())
+    about = tuple(("", line) for line in _method(found))
+    return Section(f"Confirmation of {printable(found.study)}", reading, about, (part,) if rows else ())
+
+
+def _method(found: Confirmation) -> list[str]:
+    """What the columns are: of those that hold anything."""
+    split = "validation" if found.test_metric is None else "validation and test"
+    means = f"{split}: means over fresh seeds with their 95% intervals; the winner is chosen on validation alone"
+    tested = any(entry.p_adjusted is not None for entry in found.candidates)
+    return [means, P] if tested else [means]
 
 
 def confirmed_section(analysis: Analysis) -> Section | None:

@@ -117,14 +117,14 @@ FACTS: dict[str, Callable[[Any, Any], str]] = {
     "best trial": lambda analysis, side: NOTHING if analysis.best is None else str(analysis.best.number),
     "gain over the default": _gain,
     "mean of the best few": lambda analysis, side: measured(side.mean),
-    "how many they are": lambda analysis, side: str(side.top or NOTHING),
-    "their deviation": lambda analysis, side: _deviation(side.deviation),
+    "trials among the best few": lambda analysis, side: str(side.top or NOTHING),
+    "deviation of the best few": lambda analysis, side: _deviation(side.deviation),
     "mean of all complete": _mean,
     "deviation of all": lambda analysis, side: _deviation(
         None if analysis.spread is None else analysis.spread.deviation
     ),
     "training time": lambda analysis, side: _time(analysis.total_seconds),
-    "of a trial": lambda analysis, side: _time(analysis.seconds_per_trial),
+    "time of a trial": lambda analysis, side: _time(analysis.seconds_per_trial),
     "wall time": lambda analysis, side: _time(side.wall_seconds),
 }
 """What is told of each study, by what it is called; deviations are standard deviations over trials."""
