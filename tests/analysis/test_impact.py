@@ -216,3 +216,15 @@ def test_only_failed_trials_have_levels_without_values() -> None:
     assert [(level.mean, level.best, level.share_failed) for level in found.parameters[0].levels] == [
         (None, None, 1.0), (None, None, 1.0),
     ]  # fmt: skip
+
+
+def test_parameters_that_changed_together_are_told() -> None:
+    trials = [
+        trial(
+            0.1 * k, optimizer=("Adam", "SGD")[k % 2], hidden=k % 2, heads=1 + k % 3, rate=0.1 * 2**-k, momentum=k / 9
+        )
+        for k in range(9)
+    ]
+    assert impact_of(trials).together == (("optimizer", "hidden"),)
+    assert impact_of([*trials, trial(0.5, optimizer="Adam", hidden=1)]).together == ()
+    assert impact_of([]).together == ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from tuner.analysis.data import StudyData
@@ -12,6 +14,7 @@ from tuner.analysis.effects import Model
 from tuner.analysis.importance import Importances
 from tuner.analysis.levels import Level
 from tuner.analysis.runs import TellingLevel, Threshold
+from tuner.analysis.trials import cells
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Impact:
     """The parameters: those whose effect is sure before the others, then the most important first.
 
     `method` is `anova`, where the `complete` trials are a complete grid, or `ped-anova`: what sets the best `top` of
-    them apart. Where importances cannot be told, they are None and `reason` says why.
+    them apart. Where importances cannot be told, they are None and `reason` says why. `together` are the parameters
+    that changed in step in all trials: what one of them does cannot be told from what the others do.
     """
 
     parameters: tuple[ParameterImpact, ...]
@@ -47,6 +51,7 @@ class Impact:
     reason: str | None
     complete: int
     top: int
+    together: tuple[tuple[str, ...], ...] = ()
 
 
 def impact(
@@ -83,4 +88,14 @@ def impact(
             )
         )
     found.sort(key=lambda entry: (not entry.sure, -(entry.importance or 0.0)))
-    return Impact(tuple(found), told.method, told.reason, len(data.complete), told.top)
+    return Impact(tuple(found), told.method, told.reason, len(data.complete), told.top, _together(data, [*levels]))
+
+
+def _together(data: StudyData, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Parameters that part the trained trials alike; values that hardly repeat part every trial from all others."""
+    alike: dict[bytes, list[str]] = {}
+    for name in names:
+        codes, values = pd.factorize(np.array([repr(value) for value in cells(data.trained, data.columns[name])]))
+        if 1 < len(values) <= len(codes) / 2:
+            alike.setdefault(codes.tobytes(), []).append(name)
+    return tuple(tuple(group) for group in alike.values() if len(group) > 1)

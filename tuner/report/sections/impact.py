@@ -27,6 +27,9 @@ def impact_section(analysis: Analysis) -> Section:
     facts, notes = [], []
     if several and analysis.counts.complete < analysis.counts.trained:
         facts.append(("", "mean and best are over complete trials, shares over all that count"))
+    for group in analysis.impact.together:
+        names = " and ".join(printable(name) for name in group)
+        notes.append(f"{names} changed together in all trials: what one does cannot be told from the other")
     if single:
         values = ", ".join(f"{printable(entry.parameter)} {labels(entry)[0]}" for entry in single)
         notes.append(f"tried with one value only: {values}")
