@@ -339,7 +339,7 @@ def test_results_of_other_versions_draw_a_warning(run, events) -> None:
         ("old", {"head": {"metric": "val_l1"}}, "its metric is val_mse, and that of this search is val_l1"),
         ("old", {"head": {"direction": "maximize"}}, "its direction is minimize, and that of this search is maximize"),
         ("odl", {}, "there is no study 'odl' in .*Did you mean 'old'"),
-        ("no/such.db", {}, "there is no study 'no/such.db'"),
+        ("no/such.db", {}, "there is no file 'no/such.db'"),
         ("studies/new.db", {}, "a study cannot take over from itself"),
         ("a b", {}, "a study's name is made of letters"),
     ],
