@@ -350,7 +350,7 @@ def test_what_cannot_be_is_said_before_anything_is_written(run, name: str, chang
         run("new", warm_start=name, **change)
     assert "--warm-start" in str(raised.value)
     assert not Path("studies/new.db").exists()
-    assert isinstance(raised.value, StudyNotFoundError) == ("there is no study" in message)
+    assert isinstance(raised.value, StudyNotFoundError) == message.startswith("there is no ")
 
 
 def test_other_tasks_and_other_programs_give_nothing(run) -> None:
