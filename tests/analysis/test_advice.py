@@ -19,8 +19,8 @@ from tuner.analysis import StudyData, analyze_data
 from tuner.analysis.advice import RULES, Advice
 from tuner.analysis.advice.findings import nice
 from tuner.analysis.advice.rates import _within
-from tuner.analysis.cuts import largest_correlation
-from tuner.analysis.runs import Threshold
+from tuner.analysis.divergence import Threshold
+from tuner.analysis.ends import largest_correlation
 from tuner.recipe import Recipe
 from tuner.storage.reading import EPOCH_COLUMNS, Records
 from tuner.storage.studies import WARM_START

@@ -18,9 +18,9 @@ from optuna.trial import TrialState, create_trial
 from scipy import stats
 
 from tuner.analysis import StudyData, analyze
+from tuner.analysis.divergence import fisher, parting
 from tuner.analysis.effects import Factor, factor, fitted
 from tuner.analysis.importance import anova
-from tuner.analysis.runs import fisher, parting
 from tuner.analysis.scores import scores
 from tuner.storage.reading import records_of
 

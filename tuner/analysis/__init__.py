@@ -16,9 +16,10 @@ import optuna
 
 from tuner.analysis.advice import Advice, Findings, advise
 from tuner.analysis.confirmation import Confirmation, confirmation_beside
-from tuner.analysis.cuts import Cuts, Ends, ends_of
 from tuner.analysis.data import StudyData
+from tuner.analysis.divergence import TellingLevel, Threshold, out_of_memory
 from tuner.analysis.effects import factors_of, fitted
+from tuner.analysis.ends import Cuts, Ends, ends_of
 from tuner.analysis.expectation import Finding, Standing, best_epoch_of, study_standing
 from tuner.analysis.groups import Comparison, GroupLevel, Groups, group_by
 from tuner.analysis.impact import Impact, ParameterImpact, impact
@@ -26,9 +27,9 @@ from tuner.analysis.importance import Ask, ask_importances, here
 from tuner.analysis.interactions import Interaction, Interactions, interactions
 from tuner.analysis.levels import Level, levels_by_parameter
 from tuner.analysis.overfitting import GAP_THRESHOLDS, Gap, GapEffect, gap_of
-from tuner.analysis.runs import Stability, TellingLevel, Threshold, out_of_memory, stability
 from tuner.analysis.scores import scores
 from tuner.analysis.significance import LevelMean, Tested
+from tuner.analysis.stability import Stability, stability
 from tuner.analysis.tables import (
     Counts,
     Gain,

@@ -10,10 +10,10 @@ import pandas as pd
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from tuner.analysis.data import StudyData
+from tuner.analysis.divergence import TellingLevel, Threshold
 from tuner.analysis.effects import Model
 from tuner.analysis.importance import Importances
 from tuner.analysis.levels import Level
-from tuner.analysis.runs import TellingLevel, Threshold
 from tuner.analysis.trials import cells
 
 

@@ -4,7 +4,7 @@ The means of complete trials alone flatter a setting most of whose trials were p
 is complete says little by itself: those that a pruner begins with, or that were taken over from an earlier study, were
 compared with nothing. So a pruned trial takes its place among the complete ones by how many of them stood no better at
 the step of its cut; where there are none to compare it with, it has the worst rank. Trials that diverged or failed have
-no rank: what makes trials diverge is looked for by itself (see runs.py), lest all else seem to be of no influence
+no rank: what makes trials diverge is looked for by itself (see divergence.py), lest all else seem to be of no influence
 beside it.
 
 Source of the worst ranks: J. M. Lachin, Worst-Rank Score Analysis with Informatively Missing Observations in Clinical

@@ -12,7 +12,7 @@ import numpy as np
 
 from tuner.analysis.data import StudyData
 from tuner.analysis.measures import Measure, PhaseMeasure, measure
-from tuner.analysis.stability import Noise, Phase, has_logarithm, roughness, series_noise
+from tuner.analysis.noise import Noise, Phase, has_logarithm, roughness, series_noise
 from tuner.analysis.trials import cells, finite
 from tuner.errors import UsageError
 
@@ -47,7 +47,7 @@ def steadiness(data: StudyData, numbers: Sequence[int]) -> Steadiness:
     """How steady these trials ran.
 
     Of every loss term, and of the weighted loss where there are several terms: the variance of the logarithm around
-    its trend, the number of spikes and the highest rise (see stability.py). Of every traced path: its roughness.
+    its trend, the number of spikes and the highest rise (see noise.py). Of every traced path: its roughness.
     """
     found = Steadiness()
     runs = runs_of(data, numbers, found.notes)

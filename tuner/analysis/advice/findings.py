@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tuner.analysis.cuts import Ends
 from tuner.analysis.data import StudyData
+from tuner.analysis.divergence import Threshold
 from tuner.analysis.effects import Factor, Model
+from tuner.analysis.ends import Ends
 from tuner.analysis.overfitting import Gap
-from tuner.analysis.runs import Stability, Threshold
+from tuner.analysis.stability import Stability
 from tuner.analysis.tables import TopTrial
 from tuner.analysis.trials import cells
 

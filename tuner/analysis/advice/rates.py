@@ -10,7 +10,7 @@ import numpy as np
 
 from tuner.analysis.advice.findings import Advice, Change, Findings, brief, nice, written
 from tuner.analysis.advice.ranges import NEAR_EDGE, UNLIKELY, none_there
-from tuner.analysis.runs import Threshold
+from tuner.analysis.divergence import Threshold
 from tuner.search_space.parameter import is_number
 
 RATE = "learning_rate"

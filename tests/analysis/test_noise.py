@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tuner.analysis.stability import (
+from tuner.analysis.noise import (
     BLOCK_SHARE,
     FEWEST_STEPS,
     FIRST_BLOCK,
