@@ -19,7 +19,8 @@ from scipy import stats
 
 from tuner.analysis import StudyData, analyze
 from tuner.analysis.divergence import fisher, parting
-from tuner.analysis.effects import Factor, factor, fitted
+from tuner.analysis.effects import fitted
+from tuner.analysis.factors import Factor, factor
 from tuner.analysis.importance import anova
 from tuner.analysis.scores import scores
 from tuner.storage.reading import records_of

@@ -8,7 +8,7 @@ Reads ordinary Optuna studies, those of plain objectives too, and never imports 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from tuner.analysis.advice import Advice, Findings, advise
 from tuner.analysis.confirmation import Confirmation, confirmation_beside
 from tuner.analysis.data import StudyData
 from tuner.analysis.divergence import TellingLevel, Threshold, out_of_memory
-from tuner.analysis.effects import factors_of, fitted
+from tuner.analysis.effects import fitted
 from tuner.analysis.ends import Cuts, Ends, ends_of
 from tuner.analysis.expectation import Finding, Standing, best_epoch_of, study_standing
+from tuner.analysis.factors import factors_of
 from tuner.analysis.groups import Comparison, GroupLevel, Groups, group_by
 from tuner.analysis.impact import Impact, ParameterImpact, impact
 from tuner.analysis.importance import Ask, ask_importances, here
@@ -151,9 +152,6 @@ def analyze_data(
     """The same of data that are read already, with what `tuner confirm` found; `ask` works importances out aside."""
     asked = ask_importances(data, intervals, ask)
     found = _findings(data, gaps)
-    advised = advise(found)
-    if not data.search:  # only a search space can be changed
-        advised = tuple(replace(entry, change=None) for entry in advised)
     levels = levels_by_parameter(data)
     told = asked()
     best = found.best
@@ -176,7 +174,7 @@ def analyze_data(
         gap=found.gap,
         stability=found.stability,
         ends=found.ends,
-        advice=advised,
+        advice=advise(found),
         gain=gain_over_default(data, None if best is None else best.value),
         budget=dict(budget) if isinstance(budget, Mapping) else {},
         total_seconds=total,

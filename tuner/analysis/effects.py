@@ -16,16 +16,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from tuner.analysis.factors import TRIALS_A_TERM, Factor, Floats, product, product_terms
 from tuner.analysis.significance import holm
-from tuner.analysis.trials import cells, differ, is_missing
-from tuner.search_space.parameter import is_number
 
 SURE = 0.01
 """An effect that chance would make no more often than this, in any of the parameters, is one."""
@@ -35,105 +32,6 @@ FEWEST = 10
 
 MOST_EQUAL = 0.5
 """Where more trials than this share have one response, a few others would decide all."""
-
-TRIALS_A_TERM = 2
-"""A model has at most one term for so many trials."""
-
-LEVEL_TRIALS = 3
-"""Levels of a category with fewer trials are taken together."""
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Factor:
-    """A parameter over some trials, as a model sees it.
-
-    `terms` has shape trials x terms, each column of mean 0. `position` (trials,) is where a number stands in its range,
-    from -1 to 1, of a logarithmic range in its logarithm; NaN where it is not active; None for a category.
-    `values` are the numbers at -1, ..., 1 of ordered choices, in order (None: a range). Where it is `squared`, the last
-    term is the square of the position.
-    """
-
-    name: str
-    terms: Floats
-    position: Floats | None = None
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-    values: tuple[Any, ...] | None = None
-    squared: bool = False
-
-    def at(self, position: float) -> float:
-        """The parameter's number at a position in its range; of choices the nearest."""
-        share = (min(max(position, -1.0), 1.0) + 1) / 2
-        if self.values is not None:
-            return float(self.values[round(share * (len(self.values) - 1))])
-        if self.log:
-            return float(math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low))))
-        return (1 - share) * self.low + share * self.high
-
-
-def factor(name: str, column: Sequence[Any], distribution: BaseDistribution | None) -> Factor | None:
-    """A parameter's terms over trials, `column` its values; None where it does not vary.
-
-    Where it is not active its terms are 0, their mean over the others: whether it is active is another's doing.
-    """
-    active = np.array([not is_missing(value) for value in column])
-    given = [value for value, known in zip(column, active, strict=True) if known]
-    if not differ(given):
-        return None
-    if not all(is_number(value) for value in given):
-        return Factor(name, _centred(_levels(given), active))
-    low, high, log, values = _range(given, distribution)
-    known = _positions(np.array(given, dtype=float), low, high, log, values)
-    squared = len(np.unique(np.round(known, 9))) > 2
-    position = np.full(len(column), np.nan)
-    position[active] = known
-    terms = _centred([known, known**2] if squared else [known], active)
-    return Factor(name, terms, position, low, high, log, values, squared)
-
-
-def _centred(columns: Sequence[Floats], active: NDArray[np.bool_]) -> Floats:
-    """Columns of the active trials, less their means, and 0 for the others."""
-    found = np.zeros((len(active), len(columns)))
-    known: Floats = np.stack(columns, axis=1)
-    found[active] = known - known.mean(axis=0)
-    return found
-
-
-def _levels(column: Sequence[Any]) -> list[Floats]:
-    """A column of 0 and 1 for each level but the most frequent; rare levels are one."""
-    names = pd.Series([repr(value) for value in column])
-    counts = names.value_counts()
-    most = max(1, len(column) // (2 * TRIALS_A_TERM))
-    kept = [name for name, count in counts.items() if count >= LEVEL_TRIALS][: most + 1]
-    every = names.to_numpy()
-    found = [np.asarray(every == name, dtype=np.float64) for name in kept[1:]]
-    rest = np.asarray(~names.isin(kept), dtype=np.float64)
-    return [*found, rest] if rest.sum() > 0 and kept else found or [rest]
-
-
-def _range(
-    given: Sequence[Any], distribution: BaseDistribution | None
-) -> tuple[float, float, bool, tuple[Any, ...] | None]:
-    """Bounds, whether logarithmic, and the values of ordered choices."""
-    if distribution is None or isinstance(distribution, CategoricalDistribution):
-        values = tuple(sorted({float(value) for value in given}))
-        return values[0], values[-1], False, values
-    low, high, log = distribution.low, distribution.high, distribution.log  # type: ignore[attr-defined]
-    return float(low), float(high), bool(log), None
-
-
-def _positions(numbers: Floats, low: float, high: float, log: bool, values: tuple[Any, ...] | None) -> Floats:
-    """Positions from -1 to 1: in the range, or in the order of the choices."""
-    if values is not None:
-        return 2 * np.searchsorted(np.array(values), numbers) / (len(values) - 1) - 1
-    if low == high:
-        return np.zeros(len(numbers))
-    if log:
-        return 2 * (np.log(numbers) - math.log(low)) / (math.log(high) - math.log(low)) - 1
-    return (numbers / 2 - low / 2) / (high / 4 - low / 4) - 1  # by halves: the whole may be beyond any float
 
 
 @dataclass(frozen=True)
@@ -169,7 +67,7 @@ Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Model:
+class EffectModel:
     """Effects of parameters on one response over `trials`.
 
     `factors` stand for the parameters that vary; `found` names those whose effect is sure, `joined` the pairs. The
@@ -198,22 +96,22 @@ class Model:
         return float(((base.T @ self.response) ** 2).sum() / max(float(self.response @ self.response), 1e-300))
 
     @cached_property
-    def tests(self) -> dict[str, Tested]:
+    def tests(self) -> dict[str, TermTest]:
         """Of each parameter given the others that are found; those for which there are enough trials."""
         found = {name: self._added(self.given(without=name), self.terms[name]) for name in self.factors}
         return {name: tested for name, tested in found.items() if tested is not None}
 
     @cached_property
-    def pair_tests(self) -> dict[Pair, Tested]:
+    def pair_tests(self) -> dict[Pair, TermTest]:
         """Of each pair's product, given both parameters and all else that is found."""
         found = {pair: self._pair_test(pair) for pair in self.products}
         return {pair: tested for pair, tested in found.items() if tested is not None}
 
-    def _pair_test(self, pair: Pair) -> Tested | None:
+    def _pair_test(self, pair: Pair) -> TermTest | None:
         both = [self.terms[name] for name in pair]
         return self._added([*self.given(but=pair), *both], self.products[pair])
 
-    def _added(self, given: Sequence[Floats], terms: Floats) -> Tested | None:
+    def _added(self, given: Sequence[Floats], terms: Floats) -> TermTest | None:
         """What terms add to a model of others; None where there are too few trials for them."""
         from scipy.special import fdtrc
 
@@ -227,10 +125,10 @@ class Model:
         taken = float(((added.T @ rest) ** 2).sum())
         total, left = float(response @ response), float(rest @ rest) - taken
         if left <= 1e-12 * total:
-            return Tested(0.0, taken / total, taken / total)
+            return TermTest(0.0, taken / total, taken / total)
         ratio = (taken / freedom) / (left / spare)
         most = max(taken / total, _most(ratio, freedom, spare) * (taken + left) / total)  # never less than was seen
-        return Tested(float(fdtrc(freedom, spare, ratio)), taken / total, most)
+        return TermTest(float(fdtrc(freedom, spare, ratio)), taken / total, most)
 
     @cached_property
     def effects(self) -> dict[str, Effect]:
@@ -255,7 +153,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Tested:
+class TermTest:
     """An F test: its p, the share of the variance that the tested terms take, and the most that it may be."""
 
     p: float
@@ -263,21 +161,21 @@ class Tested:
     most: float
 
 
-def fitted(scores: pd.Series[float], factors: Sequence[Factor]) -> Model:
+def fitted(scores: pd.Series[float], factors: Sequence[Factor]) -> EffectModel:
     """The model of a response, NaN-free, by parameters; without any where there are too few trials."""
     kept = {entry.name: entry for entry in factors if entry.terms.shape[1]}
     response: Floats = np.array(scores, dtype=np.float64)
     response -= response.mean() if len(response) else 0.0
     _, counts = np.unique(response, return_counts=True)
     if len(response) < FEWEST or not kept or counts.max() > MOST_EQUAL * len(response):
-        return Model(len(response), response, {}, {}, {})
+        return EffectModel(len(response), response, {}, {}, {})
     terms = {name: entry.terms for name, entry in kept.items()}
     products = {
-        (first.name, second.name): _product(first, second)
+        (first.name, second.name): product(first, second)
         for first, second in itertools.combinations(kept.values(), 2)
-        if _count(first) * _count(second) * TRIALS_A_TERM <= len(response)
+        if product_terms(first, second) * TRIALS_A_TERM <= len(response)
     }
-    model = Model(len(response), *_compressed(response, kept, terms, products))
+    model = EffectModel(len(response), *_compressed(response, kept, terms, products))
     while (larger := _with_another(model)) is not None:
         model = larger
     while (smaller := _without_one(model)) is not None:
@@ -285,7 +183,7 @@ def fitted(scores: pd.Series[float], factors: Sequence[Factor]) -> Model:
     return model
 
 
-def _with_another(model: Model) -> Model | None:
+def _with_another(model: EffectModel) -> EffectModel | None:
     """The model with the surest parameter that is not in it, or if none is sure, with the surest pair."""
     name = _surest(model.tests, [name for name in model.factors if name not in model.found])
     if name is not None:
@@ -294,7 +192,7 @@ def _with_another(model: Model) -> Model | None:
     return None if pair is None else replace(model, joined=(*model.joined, pair))
 
 
-def _without_one(model: Model) -> Model | None:
+def _without_one(model: EffectModel) -> EffectModel | None:
     """The model without a parameter that is no longer sure, now that others are in it."""
     if len(model.found) < 2:
         return None
@@ -321,7 +219,7 @@ def _compressed(
 Key = TypeVar("Key")
 
 
-def _surest(tests: Mapping[Key, Tested], among: Sequence[Key]) -> Key | None:
+def _surest(tests: Mapping[Key, TermTest], among: Sequence[Key]) -> Key | None:
     """The one of several that chance would least give, if it is sure."""
     told = {key: tests[key].p for key in among if key in tests}
     best = min(told, key=lambda key: told[key], default=None)
@@ -350,7 +248,7 @@ def _basis(terms: Floats) -> Floats:
     return np.asarray(basis[:, np.abs(np.diag(triangle)) > 1e-7], dtype=np.float64)
 
 
-def _best_position(model: Model, name: str) -> tuple[float | None, float]:
+def _best_position(model: EffectModel, name: str) -> tuple[float | None, float]:
     """Where a number's fitted response is highest, and by how much over where it is lowest."""
     own = model.factors[name]
     if own.position is None:
@@ -362,28 +260,3 @@ def _best_position(model: Model, name: str) -> tuple[float | None, float]:
     grid = np.linspace(reached.min(), reached.max(), 101)
     heights = curve[0] * grid + (curve[1] * grid**2 if len(curve) > 1 else 0.0)
     return float(grid[int(np.argmax(heights))]), float(np.ptp(heights))
-
-
-def _product(first: Factor, second: Factor) -> Floats:
-    """Products of two parameters' first terms: of a number its position, of a category its levels."""
-    left, right = _first_terms(first), _first_terms(second)
-    columns = [left[:, i] * right[:, j] for i in range(left.shape[1]) for j in range(right.shape[1])]
-    return _centred(columns, np.ones(len(left), dtype=bool))
-
-
-def _count(own: Factor) -> int:
-    return int(_first_terms(own).shape[1])
-
-
-def _first_terms(own: Factor) -> Floats:
-    return own.terms[:, :-1] if own.squared else own.terms
-
-
-def factors_of(frame: pd.DataFrame, columns: Mapping[str, str], kinds: Mapping[str, BaseDistribution]) -> list[Factor]:
-    """The parameters over the rows of a frame; those that do not vary are left out."""
-    found = [factor(name, cells(frame, column), _numeric(kinds.get(name))) for name, column in columns.items()]
-    return [entry for entry in found if entry is not None]
-
-
-def _numeric(kind: BaseDistribution | None) -> BaseDistribution | None:
-    return None if isinstance(kind, CategoricalDistribution) else kind

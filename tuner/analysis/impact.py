@@ -11,7 +11,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from tuner.analysis.data import StudyData
 from tuner.analysis.divergence import TellingLevel, Threshold
-from tuner.analysis.effects import Model
+from tuner.analysis.effects import EffectModel
 from tuner.analysis.importance import Importances
 from tuner.analysis.levels import Level
 from tuner.analysis.trials import cells
@@ -57,7 +57,7 @@ class Impact:
 def impact(
     data: StudyData,
     levels: Mapping[str, tuple[Level, ...]],
-    model: Model,
+    model: EffectModel,
     told: Importances,
     telling: Sequence[Threshold | TellingLevel] = (),
 ) -> Impact:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuner.analysis.data import StudyData
-from tuner.analysis.effects import Model
+from tuner.analysis.effects import EffectModel
 from tuner.analysis.importance import Importances
 from tuner.analysis.levels import Level, Sample, level_of, levels_in
 from tuner.analysis.trials import cells, is_missing, mean_of
@@ -52,7 +52,7 @@ class Interactions:
     tested: int
 
 
-def interactions(data: StudyData, model: Model, told: Importances) -> Interactions:
+def interactions(data: StudyData, model: EffectModel, told: Importances) -> Interactions:
     """The strongest pairs: those that are sure before the others, then by share.
 
     `model` is that of the trials' scores; on a complete grid the exact shares of `told` stand in place of its own.

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuner.analysis.data import StudyData
-from tuner.analysis.effects import factors_of, fitted
+from tuner.analysis.effects import fitted
+from tuner.analysis.factors import factors_of
 from tuner.analysis.levels import Level, Sample, level_of, levels_in
 from tuner.analysis.scores import normal_scores
 from tuner.analysis.trials import cells, finite, is_missing, mean_of

@@ -12,6 +12,7 @@ from tuner.analysis.data import StudyData
 from tuner.analysis.divergence import TellingLevel, Threshold, parting
 from tuner.analysis.noise import has_logarithm, series_noise
 from tuner.analysis.steadiness import TOTAL, runs_of
+from tuner.analysis.trials import even
 
 MOST_SERIES = 32
 """Per-step series are read of the best trials, and of others spread over the study, up to so many."""
@@ -93,9 +94,7 @@ def _noise(data: StudyData, ranked: Sequence[int]) -> tuple[LossNoise, ...]:
 def _spread(ranked: Sequence[int]) -> list[int]:
     """The first few, and others spread over the rest."""
     first = list(ranked[: MOST_SERIES // 2])
-    rest = ranked[len(first) :]
-    places = np.linspace(0, len(rest) - 1, min(len(rest), MOST_SERIES - len(first))).round().astype(int)
-    return first + [rest[place] for place in dict.fromkeys(places.tolist())]
+    return first + even(ranked[len(first) :], MOST_SERIES - len(first))
 
 
 def _gradients(data: StudyData, ranked: Sequence[int]) -> tuple[float | None, float | None, float | None]:

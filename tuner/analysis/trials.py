@@ -128,6 +128,13 @@ def cells(frame: pd.DataFrame, column: str) -> list[Any]:
     return list(frame[column].tolist())
 
 
+def even(entries: Sequence[int], most: int) -> list[int]:
+    """At most so many entries, evenly spread, with the first and the last."""
+    if len(entries) <= most:
+        return list(entries)
+    return [entries[place] for place in np.unique(np.linspace(0, len(entries) - 1, most).round().astype(int))]
+
+
 def states_of(records: Records) -> list[str]:
     """What became of each trial, one of `STATES`."""
     notes = (marks(records, key) for key in ("infeasible", "duplicate_of", "diverged"))

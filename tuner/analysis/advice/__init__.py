@@ -6,6 +6,7 @@ A rule is a function from `Findings` to advice. What rests on chance is tested f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from tuner.analysis.advice.broken import all_the_same, failing
 from tuner.analysis.advice.curves import fewer_epochs, more_epochs, never_stepped, plateau
@@ -42,5 +43,6 @@ RULES: tuple[Rule, ...] = (
 
 
 def advise(findings: Findings) -> tuple[Advice, ...]:
-    """All advice, in the order of `RULES`."""
-    return tuple(advice for rule in RULES for advice in rule(findings))
+    """All advice, in the order of `RULES`; it changes nothing where the study has no search space that could change."""
+    found = tuple(advice for rule in RULES for advice in rule(findings))
+    return found if findings.data.search else tuple(replace(advice, change=None) for advice in found)

@@ -13,8 +13,9 @@ import pandas as pd
 
 from tuner.analysis.data import StudyData
 from tuner.analysis.divergence import Threshold
-from tuner.analysis.effects import Factor, Model
+from tuner.analysis.effects import EffectModel
 from tuner.analysis.ends import Ends
+from tuner.analysis.factors import Factor
 from tuner.analysis.overfitting import Gap
 from tuner.analysis.stability import Stability
 from tuner.analysis.tables import TopTrial
@@ -53,7 +54,7 @@ class Findings:
 
     data: StudyData
     scores: pd.Series[float]
-    model: Model
+    model: EffectModel
     best: TopTrial | None
     top: tuple[TopTrial, ...]
     gap: Gap | None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tuner.analysis.advice.findings import Advice, Change, Findings, brief, nice, written
-from tuner.analysis.effects import Factor
+from tuner.analysis.factors import Factor
 from tuner.analysis.significance import compare_levels
 from tuner.analysis.trials import is_missing
 from tuner.search_space.parameter import is_number

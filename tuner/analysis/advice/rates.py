@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,9 @@ def out_of_memory(findings: Findings) -> Iterator[Advice]:
             f"{entry.diverged_beyond} of {entry.beyond} trials {entry.side} {written(entry.value)} ran out of memory, "
             f"and {entry.diverged_within} of {entry.within} others"
         )
-        yield _bound(findings, entry, f"{'lower' if entry.side == 'above' else 'raise'} {entry.parameter}", told)
+        advice = _bound(findings, entry, f"{'lower' if entry.side == 'above' else 'raise'} {entry.parameter}", told)
+        evidence = {key.replace("diverged", "out_of_memory"): value for key, value in advice.evidence.items()}
+        yield replace(advice, evidence=evidence)
 
 
 def only_high_rates(findings: Findings) -> Iterator[Advice]:

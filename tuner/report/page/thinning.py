@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tuner.analysis.trials import cells
+from tuner.analysis.trials import cells, even
 
 if TYPE_CHECKING:
     from tuner.analysis import StudyData
@@ -40,13 +38,6 @@ class Chosen:
 
     numbers: tuple[int, ...]
     note: str
-
-
-def even(entries: Sequence[int], most: int) -> list[int]:
-    """At most so many entries, evenly spread, with the first and the last."""
-    if len(entries) <= most:
-        return list(entries)
-    return [entries[place] for place in np.unique(np.linspace(0, len(entries) - 1, most).round().astype(int))]
 
 
 def choose(data: StudyData, among: Sequence[int], most: int, best: int, diverged: int, noun: str) -> Chosen:

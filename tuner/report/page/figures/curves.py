@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.analysis.trials import even
 from tuner.report.page.axes import measured_axis
 from tuner.report.page.figures.figure import Figure, layout, points, sentences
 from tuner.report.page.numbers import brief, drawable
-from tuner.report.page.thinning import choose, even
+from tuner.report.page.thinning import choose
 
 if TYPE_CHECKING:
     from tuner.report.page.source import Source
