@@ -248,6 +248,16 @@ def test_running_again_goes_on_and_takes_nothing_over_twice(run, events) -> None
     assert len(split("whole")[0]) == 14
 
 
+@pytest.mark.parametrize("given", ["studies/old.db:old", "sqlite:///studies/old.db", "sqlite:///studies/old.db:old"])
+def test_the_earlier_study_is_named_as_everywhere(run, events, given: str) -> None:
+    run("old")
+    run("new", {"trials": 1}, warm_start=given)
+    assert notes(events) == ["8 of 8 trials of old taken over"]
+    assert run("new", {"trials": 2}, warm_start="old").counted == 2
+    with pytest.raises(UsageError, match="cannot take over from itself"):
+        run("other", {"trials": 1}, warm_start="studies/other.db")
+
+
 @pytest.mark.slow
 def test_a_search_in_two_parts_equals_one_in_one(run) -> None:
     run("old")

@@ -30,7 +30,7 @@ from tuner.analysis.confirmation import (
     setting_of,
 )
 from tuner.engines.local import Local
-from tuner.errors import StudyChangedError, StudyNotFoundError, UsageError
+from tuner.errors import StudyChangedError, UsageError
 from tuner.events import Emit, Note
 from tuner.objective import goal_of
 from tuner.probe import Probe
@@ -98,9 +98,7 @@ def confirm(request: ConfirmRequest, emit: Emit) -> Confirmation:
 def _searched(request: ConfirmRequest) -> optuna.Study:
     """The study to confirm; `UsageError` for one that cannot be."""
     studies = Studies(request.studies)
-    name = request.study or studies.newest()
-    if name is None:
-        raise StudyNotFoundError(f"there are no studies in '{request.studies}'", hint="Make one: tuner quick digits")
+    name = studies.chosen(request.study)
     study = studies.load(name).study
     first = study.user_attrs.get(CONFIRMS)
     if first is not None and request.study is None:  # the newest study is the confirmation of another: go on with it

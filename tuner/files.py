@@ -1,4 +1,4 @@
-"""Files in place at once or not at all, and there to stay."""
+"""Where a trial's files lie; and files in place at once or not at all, there to stay."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def weights_path(study: Path, trial: int) -> Path:
+    """Where a trial's weights lie in the folder of its study; its recipe lies beside them as `.yaml`."""
+    return study / f"trial-{trial:04d}.safetensors"
+
+
+def series_path(study: Path, trial: int) -> Path:
+    """Where a trial's per-step series lie in the folder of its study."""
+    return study / "series" / f"trial-{trial:04d}.npz"
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from tuner.registry import function_in, load_file, source_hash
 from tuner.resolve import resolve
 from tuner.rounds.making import make, notes_of_making
 from tuner.rounds.score import score_of
-from tuner.rounds.warm_start import DEFAULT_RECIPE, Seeds, check_same_start, read_earlier
+from tuner.rounds.warm_start import DEFAULT_RECIPE, WarmStart, check_same_start, read_earlier
 from tuner.rounds.width import with_width
 from tuner.search_space import SearchSpace, Target, build_space, find_target
 from tuner.search_space.yaml_file import read_yaml
@@ -124,7 +124,7 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
         shown = Studies(request.studies).database(name)
 
         # What is wrong with it is said before anything is written; a study that is there does not need it any more.
-        seeds = None if shown.exists() else _seeds(request, studies, name, prepared)
+        start = None if shown.exists() else _warm_start(request, studies, name, prepared)
 
         def open_study(storage: BatchedStorage) -> tuple[OpenStudy, SearchSpace]:
             opened = studies.open(name, space, prepared.hash, torch.get_num_threads(), storage)
@@ -132,7 +132,7 @@ def search(request: SearchRequest, emit: Emit) -> StudyEnded:
                 _resume(opened, prepared, request, queue, emit)
             else:
                 with interrupts.at_once():  # there is no study before its last write, so it may be cut short anywhere
-                    _new(opened, prepared, request, queue, seeds or _seeds(request, studies, name, prepared), emit)
+                    _new(opened, prepared, request, queue, start or _warm_start(request, studies, name, prepared), emit)
             return opened, space
 
         bodies = _bodies(prepared, device, interrupts)
@@ -210,12 +210,12 @@ def _new(
     prepared: Prepared,
     request: SearchRequest,
     queue: list[tuple[dict[str, Any], str]],
-    seeds: Seeds | None,
+    start: WarmStart | None,
     emit: Emit,
 ) -> None:
     """Make the study that was created, with its queue and what it takes over."""
-    make(opened, prepared.space, request.target, queue, seeds, Keep.parse(request.keep))
-    for note in notes_of_making(prepared.space, seeds, torch.get_num_threads()):
+    make(opened, prepared.space, request.target, queue, start, Keep.parse(request.keep))
+    for note in notes_of_making(prepared.space, start, torch.get_num_threads()):
         emit(note)
 
 
@@ -245,7 +245,7 @@ def _resume(
                 enqueue(opened.study, space, values, origin)
 
 
-def _seeds(request: SearchRequest, studies: Studies, name: str, prepared: Prepared) -> Seeds | None:
+def _warm_start(request: SearchRequest, studies: Studies, name: str, prepared: Prepared) -> WarmStart | None:
     """What `--warm-start` has for this search, if it is given."""
     if request.warm_start is None:
         return None

@@ -393,6 +393,8 @@ def test_out_of_memory_bounds_what_is_too_large() -> None:
     assert "ran out of memory" in told.why
     assert told.change is not None and told.change.search["batch_size"]["choices"] == [16, 32, 64, 128]
     assert told.do == "lower batch_size: leave out 256"
+    assert told.evidence["out_of_memory_beyond"] > told.evidence["out_of_memory_within"]
+    assert not [key for key in told.evidence if "diverged" in key]
     other = study(search, NOISE, places={"batch_size": AT}, **struck("ValueError: no"))
     assert not of_kind(other, "bound")
 

@@ -18,7 +18,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from tuner.analysis import Analysis, StudyData, analyze_data
 from tuner.analysis.advice import Advice, Change
 from tuner.errors import UsageError
-from tuner.report.next_space import check_free, write_next
+from tuner.report.next_space import write_next
 from tuner.search_space import SearchSpace, Target, build_space, find_target
 from tuner.search_space.file import SpaceFile
 from tuner.storage.reading import EPOCH_COLUMNS, Records
@@ -374,7 +374,7 @@ def test_a_file_that_is_there_is_never_replaced(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
-        check_free(tmp_path / "nowhere" / "next.yaml")
+        write_next(stored(), advised(stored()), tmp_path / "nowhere" / "next.yaml", Path("studies"))
 
 
 @pytest.mark.parametrize("attributes", [{}, {"space": {"task": "a.py:objective", "search": {}}}, {"space": "odd"}])

@@ -47,6 +47,7 @@ from tuner.storage.reading import Records, records_of
 from tuner.storage.studies import WARM_START
 
 __all__ = [
+    "GAP_THRESHOLDS",
     "Advice",
     "Analysis",
     "Comparison",

@@ -18,8 +18,6 @@ from tuner.cli.sizes import database_bytes
 if TYPE_CHECKING:  # importing it would bring pandas, which a command's start does without
     from tuner.analysis import Confirmation, StudyData
 
-GAPS = (0.01, 0.05)
-
 LARGE_BYTES = 4_000_000
 """A database from this size on is worth a second process."""
 
@@ -83,14 +81,15 @@ def analyze(
         _compare(names, studies, top, group_by, intervals, gap, json)
         return
     with Aside(wanted=database_bytes(names[0] if names else None, studies) > LARGE_BYTES) as aside:
-        from tuner.analysis import StudyData, analyze_data
+        from tuner.analysis import GAP_THRESHOLDS, StudyData, analyze_data
         from tuner.cli.studies import read
         from tuner.report.as_csv import STDOUT, check_csv, trials_csv, write_csv
 
         if next_space is not None:
-            from tuner.report.next_space import check_free, check_space
+            from tuner.report.next_space import check_space
+            from tuner.report.target import check_target
 
-            check_free(next_space)
+            check_target(next_space, "--next")
         if csv is not None:
             check_csv(csv, force)
             _refuse_two_outputs(csv == STDOUT, json=json, next_space=next_space, html=html)
@@ -100,7 +99,7 @@ def analyze(
         if csv == STDOUT:
             typer.echo(trials_csv(data.frame), nl=False)
             return
-        found = analyze_data(data, top, group_by, intervals, gap or GAPS, _confirmed(data), aside.ask)
+        found = analyze_data(data, top, group_by, intervals, gap or GAP_THRESHOLDS, _confirmed(data), aside.ask)
     if json:
         from tuner.report.as_json import analysis_json
 
@@ -135,12 +134,14 @@ def _compare(
     json: bool,
 ) -> None:
     """Several studies side by side."""
-    from tuner.analysis import StudyData
+    from tuner.analysis import GAP_THRESHOLDS, StudyData
     from tuner.analysis.several import compare_studies
     from tuner.cli.studies import read
 
     every = [StudyData(read(name, studies)) for name in names]
-    found = compare_studies(every, top, group_by, intervals, gap or GAPS, [_confirmed(data) for data in every])
+    found = compare_studies(
+        every, top, group_by, intervals, gap or GAP_THRESHOLDS, [_confirmed(data) for data in every]
+    )
     if json:
         from tuner.report.as_json import several_json
 
@@ -180,12 +181,12 @@ def _refuse_for_several(**given: Path | None) -> None:
 def _check_page(path: Path, group_by: str | None, json: bool) -> None:
     """Refuse what no page can be made of, before a large study is read."""
     from tuner.errors import UsageError
-    from tuner.report.page.target import checked_target
+    from tuner.report.page.target import check_page
 
     if group_by is not None or json:
         other = "--json" if json else "--group-by"
         raise UsageError(f"{other} has no page of its own", place="--html", hint=f"Leave out --html or {other}")
-    checked_target(path)
+    check_page(path)
 
 
 def _check_gaps(gap: list[float] | None) -> None:

@@ -47,7 +47,7 @@ def run(
         str | None,
         typer.Option(
             "--warm-start",
-            help="Begin with what an earlier study found: its name, or its .db file.",
+            help="Begin with what an earlier study found: its name, FILE.db, or FILE.db:NAME.",
             metavar="STUDY",
             show_default=False,
         ),

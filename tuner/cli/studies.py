@@ -1,10 +1,9 @@
-"""Which study a command reads."""
+"""The study that a command is about."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tuner.errors import StudyNotFoundError
 from tuner.storage.reading import Records
 from tuner.storage.studies import OpenStudy, Studies
 
@@ -14,17 +13,11 @@ def opened(name: str | None, folder: Path) -> OpenStudy:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return Studies(folder).load(name or newest(folder))
+    studies = Studies(folder)
+    return studies.load(studies.chosen(name))
 
 
 def read(name: str | None, folder: Path) -> Records:
     """The same, as columns: nothing is written, and a search that runs is not held up."""
-    return Studies(folder).read(name or newest(folder))
-
-
-def newest(folder: Path) -> str:
-    """The study of a folder that was written last."""
-    found = Studies(folder).newest()
-    if found is None:
-        raise StudyNotFoundError(f"there are no studies in '{folder}'", hint="Make one: tuner quick digits")
-    return found
+    studies = Studies(folder)
+    return studies.read(studies.chosen(name))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.errors import UsageError
 from tuner.files import write_atomically
+from tuner.report.target import check_target
 from tuner.storage.connect import is_database
 
 if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze` needs
@@ -73,17 +74,12 @@ def _plain(value: Any) -> Any:
 
 
 def check_csv(path: Path, force: bool) -> None:
-    """Raise `UsageError` for a file that is there already, unless `force`, and for a folder."""
+    """Raise `UsageError` where the table cannot be written; over a file that is there only with `force`."""
     if path == STDOUT:
         return
-    if path.is_dir():
-        raise UsageError("a folder, where a file should be", place="--csv", value=str(path))
-    if not path.parent.is_dir():
-        raise UsageError("there is no such folder", place="--csv", value=str(path.parent))
-    if path.exists() and is_database(path):
+    if path.is_file() and is_database(path):
         raise UsageError("a database, which is not overwritten", place="--csv", value=str(path))
-    if path.exists() and not force:
-        raise UsageError("the file is there already", place=str(path), hint="Give --force to overwrite it.")
+    check_target(path, "--csv", lambda _: force, hint="Give --force to overwrite it.")
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

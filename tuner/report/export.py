@@ -8,7 +8,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import UsageError
-from tuner.files import write_atomically
+from tuner.files import weights_path, write_atomically
 from tuner.search_space.yaml_file import dump_yaml
 from tuner.storage.studies import OpenStudy
 
@@ -45,7 +45,7 @@ def recipe_text(opened: OpenStudy, trial: FrozenTrial) -> str:
 def kept_weights(opened: OpenStudy, trial: FrozenTrial) -> Path | None:
     """The trial's weights, if they are kept; a duplicate has its original's."""
     number = trial.user_attrs.get("duplicate_of", trial.number)
-    path = opened.files / f"trial-{number:04d}.safetensors"
+    path = weights_path(opened.files, number)
     return path if path.is_file() else None
 
 

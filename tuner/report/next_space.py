@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.errors import SearchSpaceError, UsageError
 from tuner.files import write_atomically
 from tuner.recipe import Recipe, set_path
+from tuner.report.target import check_target
 from tuner.report.words import plural
 from tuner.search_space.build import build_space
 from tuner.search_space.file import SpaceFile, Target
@@ -47,10 +48,10 @@ class Draft:
 def write_next(data: StudyData, analysis: Analysis, path: Path, studies: Path) -> list[str]:
     """Write the space to `path`; gives the lines to print: what was written, and the command that takes it up.
 
-    Raises `UsageError` as `check_space` and `check_free` do.
+    Raises `UsageError` as `check_space` and `check_target` do.
     """
     check_space(data)
-    check_free(path)
+    check_target(path, "--next")
     task = _task(str(data.space["task"]), path)
     draft, followed = _followed(data, analysis.advice, path)
     write_atomically(path, _text(data, draft, task, followed).encode())
@@ -67,16 +68,6 @@ def check_space(data: StudyData) -> None:
     """Raise `UsageError` for a study that has no search space."""
     if not data.space.get("search"):
         raise UsageError("the study has no search space that advice could change", place="--next", value=data.name)
-
-
-def check_free(path: Path) -> None:
-    """Raise `UsageError` for a file that is there already, or in no folder, and for `-`, which would be one's name."""
-    if path == Path("-"):
-        raise UsageError("takes a file's name; a search space is not printed", place="--next", value="-")
-    if path.exists():
-        raise UsageError("the file is there already", place="--next", value=str(path), hint="Give another name.")
-    if not path.parent.is_dir():
-        raise UsageError("there is no such folder", place="--next", value=str(path.parent))
 
 
 def _task(task: str, path: Path) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 from optuna.trial import TrialState
 
 from tuner.events import Emit, EpochDone, Event, Note, TrialEnded
+from tuner.files import series_path, weights_path
 from tuner.proposing.proposal import Proposal
 from tuner.rounds.flight import Flight
 from tuner.rounds.score import score_of
 from tuner.search_space.space import SearchSpace
 from tuner.storage.studies import OpenStudy
-from tuner.training.keeping import Keep, drop_others, save_trial, weights_path
+from tuner.training.keeping import Keep, drop_others, save_trial
 from tuner.training.run import EpochRecord, Result
 from tuner.training.series import save_series
 
@@ -107,7 +108,7 @@ class Recorder:
         run: Any = flight.body
         if flight.recipe is None or not run.result().epochs_done:
             return None
-        save_series(self.files / "series" / f"trial-{flight.number:04d}.npz", run.series, run.trace)
+        save_series(series_path(self.files, flight.number), run.series, run.trace)
         if value is None or not self.keep.wants(value, self.score.with_weights.values(), self.space.maximize):
             return None
         path = weights_path(self.files, flight.number)

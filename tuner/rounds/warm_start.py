@@ -13,15 +13,16 @@ import optuna
 from optuna.trial import FrozenTrial, create_trial
 
 from tuner.errors import StudyChangedError, StudyNotFoundError, UsageError
-from tuner.files import replacing, write_atomically
+from tuner.files import replacing, series_path, weights_path, write_atomically
 from tuner.proposing.earlier import Earlier, Setting, find_earlier
 from tuner.proposing.proposal import enqueue, recipe_key
 from tuner.search_space.space import SearchSpace
 from tuner.search_space.yaml_file import dump_yaml
 from tuner.storage.connect import explained
 from tuner.storage.epochs import EpochRow
+from tuner.storage.naming import named
 from tuner.storage.studies import WARM_START, OpenStudy, Studies, version_changes
-from tuner.training.keeping import Keep, weights_path
+from tuner.training.keeping import Keep
 
 PLACE = "--warm-start"
 DEFAULT_RECIPE = "default recipe"
@@ -35,7 +36,7 @@ CARRIED = (
 
 
 @dataclass(frozen=True)
-class Seeds:
+class WarmStart:
     """What the study `name` gives to a new one; `source` is the study itself, `files` where its files lie."""
 
     name: str
@@ -55,23 +56,18 @@ class Seeds:
         return head + left + best
 
 
-def name_of(given: str) -> str:
-    """The name of a study that is given by it or by its database's path."""
-    return Path(given).stem if given.endswith(".db") else given
-
-
 def check_same_start(study: optuna.Study, given: str | None) -> None:
     """Raise `StudyChangedError` where a study that is there is to take over from another than it did at its making."""
     began = study.user_attrs.get(WARM_START, {}).get("study")
-    if given is None or name_of(given) == began:
+    if given is None or named(given, Path()).name == began:
         return
     rule = "the study began without it" if began is None else f"the study began with {began}"
     hint = "Only a new study takes over from another: give --study NEW."
     raise StudyChangedError(rule, place=f"{study.study_name}: {PLACE}", value=given, hint=hint)
 
 
-def read_earlier(given: str, studies: Studies, own: Path, space: SearchSpace, task_hash: str) -> Seeds:
-    """What the study `given` (its name, or its database) has for a search of `space`, whose database is `own`.
+def read_earlier(given: str, studies: Studies, own: Path, space: SearchSpace, task_hash: str) -> WarmStart:
+    """What the study `given` (its name, FILE.db, or FILE.db:NAME) has for a search of `space`, whose database is `own`.
 
     Raises `UsageError` where there is no such study, or one of another task, metric or direction; `StorageError` where
     it cannot be read.
@@ -79,10 +75,12 @@ def read_earlier(given: str, studies: Studies, own: Path, space: SearchSpace, ta
     if space.function is not None:
         rule = "an objective function suggests its own values, so nothing can be taken over"
         raise UsageError(rule, place=PLACE, value=given)
-    path = Path(given) if given.endswith(".db") else studies.database(given, PLACE)
-    if path.resolve() == own.resolve():
+    earlier = named(given, studies.folder)
+    if not earlier.by_file:
+        studies.database(given, PLACE)
+    if earlier.path.resolve() == own.resolve():
         raise UsageError("a study cannot take over from itself", place=PLACE, value=given)
-    with explained(path):
+    with explained(earlier.path):
         try:
             source = studies.load(given)
         except StudyNotFoundError as error:
@@ -92,7 +90,7 @@ def read_earlier(given: str, studies: Studies, own: Path, space: SearchSpace, ta
         trials = source.study.get_trials(deepcopy=False)
     known = [] if space.sampler == "grid" else [default_key(space)]
     found = find_earlier(trials, space, space.maximize, _barrier(stored, space, task_hash), known)
-    return Seeds(name_of(given), source, source.files, found)
+    return WarmStart(earlier.name, source, source.files, found)
 
 
 def default_key(space: SearchSpace) -> str:
@@ -123,22 +121,22 @@ def _barrier(stored: Mapping[str, Any], space: SearchSpace, task_hash: str) -> s
     return "" if value == space.value else f"valued by their {value} epoch (now {space.value})"
 
 
-def foreign_versions(seeds: Seeds, threads: int) -> str:
+def foreign_versions(start: WarmStart, threads: int) -> str:
     """How the versions and the machine differ that the trials taken over were trained with; "" where they do not."""
-    changes = version_changes(seeds.source.study, threads) if seeds.found.taken else []
+    changes = version_changes(start.source.study, threads) if start.found.taken else []
     return f"the trials taken over were trained elsewhere: {'; '.join(changes)}" if changes else ""
 
 
-def write_earlier(seeds: Seeds, opened: OpenStudy, space: SearchSpace, with_weights: Container[int]) -> None:
+def write_earlier(start: WarmStart, opened: OpenStudy, space: SearchSpace, with_weights: Container[int]) -> None:
     """Write the trials taken over, with their epochs; within a transaction.
 
     `with_weights` are the new numbers of those whose weights were copied (see `copy_files`).
     """
     study, rows = opened.study, []
-    epochs = _epochs_of(seeds)
+    epochs = _epochs_of(start)
     default = default_key(space)
-    for number, setting in enumerate(seeds.found.taken):
-        trial = _taken(setting, seeds.name)
+    for number, setting in enumerate(start.found.taken):
+        trial = _taken(setting, start.name)
         if setting.key == default:
             trial.user_attrs["enqueued"] = DEFAULT_RECIPE
         if number in with_weights:
@@ -149,10 +147,10 @@ def write_earlier(seeds: Seeds, opened: OpenStudy, space: SearchSpace, with_weig
     opened.epochs.write(rows)
 
 
-def queue_earlier(seeds: Seeds, opened: OpenStudy, space: SearchSpace) -> None:
+def queue_earlier(start: WarmStart, opened: OpenStudy, space: SearchSpace) -> None:
     """Queue the earlier study's best settings; within a transaction."""
-    for setting in seeds.found.queued:
-        enqueue(opened.study, space, setting.values, f"{seeds.name}, trial {setting.trial.number}")
+    for setting in start.found.queued:
+        enqueue(opened.study, space, setting.values, f"{start.name}, trial {setting.trial.number}")
 
 
 def _taken(setting: Setting, study: str) -> FrozenTrial:
@@ -173,11 +171,11 @@ def _taken(setting: Setting, study: str) -> FrozenTrial:
     return made
 
 
-def _epochs_of(seeds: Seeds) -> dict[int, list[dict[str, Any]]]:
+def _epochs_of(start: WarmStart) -> dict[int, list[dict[str, Any]]]:
     """The epoch rows of the trials taken over, by Optuna's id in the earlier study."""
-    ids = [setting.trial._trial_id for setting in seeds.found.taken]
+    ids = [setting.trial._trial_id for setting in start.found.taken]
     found: dict[int, list[dict[str, Any]]] = {}
-    for row in seeds.source.epochs.read(ids) if ids else ():
+    for row in start.source.epochs.read(ids) if ids else ():
         found.setdefault(row["trial_id"], []).append(row)
     return found
 
@@ -194,33 +192,29 @@ def _epoch_row(row: Mapping[str, Any], trial_id: int, number: int) -> EpochRow:
     )
 
 
-def copy_files(seeds: Seeds, opened: OpenStudy, space: SearchSpace, keep: Keep) -> set[int]:
+def copy_files(start: WarmStart, opened: OpenStudy, space: SearchSpace, keep: Keep) -> set[int]:
     """Copy the series of the trials taken over, and such weights as are to be kept, under their new numbers.
 
     Gives the numbers of those that have weights now.
     """
-    taken = dict(enumerate(seeds.found.taken))
+    taken = dict(enumerate(start.found.taken))
     values = {
         number: float(setting.trial.value)
         for number, setting in taken.items()
-        if setting.trial.value is not None and weights_path(seeds.files, setting.trial.number).is_file()
+        if setting.trial.value is not None and weights_path(start.files, setting.trial.number).is_file()
     }
     chosen = keep.chosen(values, space.maximize)
     for number, setting in taken.items():
-        _copy(_series_path(seeds.files, setting.trial.number), _series_path(opened.files, number))
-    return {number for number in sorted(chosen) if _copy_weights(seeds, opened.files, space, number, taken[number])}
+        _copy(series_path(start.files, setting.trial.number), series_path(opened.files, number))
+    return {number for number in sorted(chosen) if _copy_weights(start, opened.files, space, number, taken[number])}
 
 
-def _copy_weights(seeds: Seeds, files: Path, space: SearchSpace, number: int, setting: Setting) -> bool:
+def _copy_weights(start: WarmStart, files: Path, space: SearchSpace, number: int, setting: Setting) -> bool:
     """Copy a trial's weights, and write its recipe beside them before that."""
     path = weights_path(files, number)
     content = {**space.about(), "recipe": setting.recipe.model_dump()}
     write_atomically(path.with_suffix(".yaml"), dump_yaml(content).encode())
-    return _copy(weights_path(seeds.files, setting.trial.number), path)
-
-
-def _series_path(folder: Path, number: int) -> Path:
-    return folder / "series" / f"trial-{number:04d}.npz"
+    return _copy(weights_path(start.files, setting.trial.number), path)
 
 
 def _copy(source: Path, destination: Path) -> bool:

@@ -28,6 +28,7 @@ from optuna.distributions import (
 )
 
 from tuner.errors import StorageError
+from tuner.files import series_path
 from tuner.storage.connect import REVISIONS, open_to_read, url
 
 HEAVY = ("recipe", "values", "traceback")
@@ -80,7 +81,7 @@ class Records:
 
     def series(self, number: int) -> Path | None:
         """Where the per-step series of a trial lies, if it has one; None for a study that has no folder."""
-        return None if self.files is None else self.files / "series" / f"trial-{number:04d}.npz"
+        return None if self.files is None else series_path(self.files, number)
 
     def recipes(self, numbers: Collection[int]) -> dict[int, dict[str, Any]]:
         """The recipes of these trials, as far as they have one."""

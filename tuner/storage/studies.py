@@ -15,6 +15,7 @@ import optuna
 
 from tuner.errors import StudyChangedError, StudyNotFoundError, UsageError, did_you_mean, shorten
 from tuner.storage.connect import connect, explained, refuse_foreign
+from tuner.storage.naming import named
 from tuner.storage.reading import Records, read_by_optuna, read_only, read_study, study_names
 
 if TYPE_CHECKING:  # a report only reads, and is written before these are imported
@@ -71,6 +72,13 @@ class Studies:
         entries = sorted(self.folder.glob("*.db"), key=_last_write)
         return entries[-1].stem if entries else None
 
+    def chosen(self, name: str | None) -> str:
+        """The study `name`, or where that is None the newest; `StudyNotFoundError` where there is none."""
+        found = name or self.newest()
+        if found is None:
+            raise StudyNotFoundError(f"there are no studies in '{self.folder}'", hint="Make one: tuner quick digits")
+        return found
+
     def load(self, name: str) -> OpenStudy:
         """The study `name` (or FILE.db, or FILE.db:NAME), to read; `StudyNotFoundError` with the nearest name."""
         from tuner.storage.batched import BatchedStorage
@@ -103,11 +111,9 @@ class Studies:
 
     def _found(self, name: str) -> tuple[Path, str | None]:
         """The database that NAME, FILE.db or FILE.db:NAME means, and the study in it that is asked for by name."""
-        name = name.removeprefix("sqlite:///")
-        file, colon, asked = name.rpartition(".db:")
-        path = Path(f"{file}.db") if colon else Path(name) if name.endswith(".db") else self.folder / f"{name}.db"
+        path, asked, by_file = named(name, self.folder)
         if not path.is_file():
-            if colon or name.endswith(".db"):
+            if by_file:
                 raise StudyNotFoundError(f"there is no file '{path}'", hint=did_you_mean(path.stem, self.names()))
             if Path(name).is_file():
                 raise UsageError("a study's database is a file whose name ends in .db", value=name, hint="Rename it")
@@ -115,7 +121,7 @@ class Studies:
             raise StudyNotFoundError(
                 f"there is no study '{name}' in {self.folder}", hint=did_you_mean(path.stem, self.names())
             )
-        return path, asked if colon else None
+        return path, asked
 
     def storage(self, name: str) -> BatchedStorage:
         """The storage of the study `name`, its database made if it is not there."""

@@ -43,11 +43,6 @@ class Keep:
         return set(ranked if self.count is None else ranked[: self.count])
 
 
-def weights_path(folder: Path, number: int) -> Path:
-    """Where a trial's weights lie; its recipe lies beside them as `.yaml`."""
-    return folder / f"trial-{number:04d}.safetensors"
-
-
 def save_trial(
     weights_file: Path,
     recipe_file: Path,

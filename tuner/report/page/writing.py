@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tuner.files import write_atomically
 from tuner.report.page.document import document
 from tuner.report.page.drawing import drawn
-from tuner.report.page.target import checked_target
+from tuner.report.page.target import check_page
 from tuner.report.sections import sections
 from tuner.report.words import plural
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze`
 
 
 def write_page(path: Path, data: StudyData, analysis: Analysis) -> str:
-    """Write the page, whole or not at all, and say so in a line; raises `UsageError` as `checked_target` does."""
-    checked_target(path)
+    """Write the page, whole or not at all, and say so in a line; raises `UsageError` as `check_page` does."""
+    check_page(path)
     found = sections(analysis)
     plots = drawn(data, analysis)
     content = document(analysis, found, plots).encode()
