@@ -16,7 +16,8 @@ from scipy import stats
 
 from tuner.analysis.confirmation import Confirmation, candidates, confirmation
 from tuner.report.as_json import confirmation_json
-from tuner.report.confirmed import confirmation_reading, print_confirmation
+from tuner.report.sections.confirmation import confirmation_reading
+from tuner.report.terminal import print_confirmation
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
 
 
 def test_reading_a_confirmation_never_imports_torch() -> None:
-    assert "torch" not in modules_after("import tuner.analysis.confirmation, tuner.report.confirmed")
+    assert "torch" not in modules_after("import tuner.analysis.confirmation, tuner.report.terminal")
 
 
 def test_analyze_list_and_export_never_import_torch(own_folder: Path, tuner) -> None:

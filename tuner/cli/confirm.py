@@ -49,6 +49,6 @@ def confirm(
         return
     from rich.console import Console
 
-    from tuner.report.confirmed import print_confirmation
+    from tuner.report.terminal import print_confirmation
 
     print_confirmation(found, Console(highlight=False))

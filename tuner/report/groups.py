@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tuner.report.group_readings import group_labels, groups_reading, method_lines
 from tuner.report.layout import Column, fitting
-from tuner.report.words import NOTHING, UNLIKELY, measured, plural, printable, short
+from tuner.report.words import NOTHING, UNLIKELY, measured, p_value, plural, printable, short
 
 if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze` needs
     from tuner.analysis import Comparison, Groups, LevelMean
@@ -90,11 +90,10 @@ def interval(middle: float | None, low: float | None, high: float | None) -> str
 
 
 def chance(p: float | None) -> str:
-    """A p-value to 2 digits, with a star where it is no more than `UNLIKELY`."""
+    """A p-value as `p_value` has it, with a star where it is no more than `UNLIKELY`."""
     if p is None:
         return NOTHING
-    text = "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-    return f"* {text}" if p <= UNLIKELY else text
+    return f"* {p_value(p)}" if p <= UNLIKELY else p_value(p)
 
 
 def _most_tried(groups: Groups) -> list[int]:

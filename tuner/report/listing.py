@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner.errors import TunerError
+from tuner.rounds.score import counts
 from tuner.storage.file_lock import is_owned
-from tuner.storage.studies import WARM_START, Studies
+from tuner.storage.studies import Studies
 
 
 def study_rows(folder: Path) -> list[dict[str, Any]]:
@@ -33,8 +34,6 @@ def _row(studies: Studies, name: str) -> dict[str, Any]:
     except TunerError as error:
         return row | {"problem": str(error)}
     space, budget = study.user_attrs.get("space", {}), study.user_attrs.get("budget", {})
-    attrs = [trial.user_attrs for trial in trials if trial.state.is_finished()]
-    counted = sum(not entry.keys() & {"infeasible", "duplicate_of", WARM_START} for entry in attrs)
     complete = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.value is not None]
     pick = max if study.direction.name == "MAXIMIZE" else min
     best = pick(complete, key=lambda trial: float(trial.value or 0.0)) if complete else None
@@ -44,7 +43,7 @@ def _row(studies: Studies, name: str) -> dict[str, Any]:
         "task": space.get("task"),
         "mode": space.get("mode"),
         "state": "running" if owned else "finished" if finished else "stopped",
-        "counted": counted,
+        "counted": sum(map(counts, trials)),
         "trials": budget.get("trials"),
         "metric": space.get("metric"),
         "best_value": best.value if best else None,

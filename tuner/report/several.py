@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.text import Text
 
 from tuner.report.best_so_far import plot
-from tuner.report.drawing import print_section
 from tuner.report.groups import chance, interval, print_groups
 from tuner.report.layout import Column
+from tuner.report.printing import print_section
 from tuner.report.section import Part, Section
-from tuner.report.words import NOTHING, UNLIKELY, duration, measured, plural, printable, short, shown
+from tuner.report.words import NOTHING, UNLIKELY, duration, measured, p_value, plural, printable, short, shown
 
 if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze` needs
     from tuner.analysis import Analysis
@@ -253,11 +253,11 @@ def _difference_reading(entry: Difference) -> str:
     if entry.p_adjusted > UNLIKELY or entry.better is None:
         return (
             f"{names} cannot be told apart over fresh seeds on {where} "
-            f"(p {chance(entry.p_adjusted).removeprefix('* ')}, {entry.tested.test})."
+            f"(p {p_value(entry.p_adjusted)}, {entry.tested.test})."
         )
     other = entry.second if entry.better == entry.first else entry.first
     return (
         f"{printable(entry.better)} is better than {printable(other)} over fresh seeds on {where}, by "
         f"{measured(abs(entry.tested.difference or 0.0))} "
-        f"(p {chance(entry.p_adjusted).removeprefix('* ')}, {entry.tested.test})."
+        f"(p {p_value(entry.p_adjusted)}, {entry.tested.test})."
     )

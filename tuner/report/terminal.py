@@ -1,4 +1,4 @@
-"""A report's sections on a terminal."""
+"""A report on a terminal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tuner.report.drawing import print_section
 from tuner.report.groups import print_groups
+from tuner.report.printing import print_section
 from tuner.report.sections import sections, summary_section
+from tuner.report.sections.confirmation import confirmation_section
 
 if TYPE_CHECKING:  # importing it would bring pandas, which only `tuner analyze` needs
-    from tuner.analysis import Analysis
+    from tuner.analysis import Analysis, Confirmation
 
 
 def print_analysis(analysis: Analysis, console: Console) -> None:
@@ -28,3 +29,9 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         if place:
             console.print()
         print_section(section, console)
+
+
+def print_confirmation(found: Confirmation, console: Console) -> None:
+    """Print what `tuner confirm` found; the same of widths and colours."""
+    console.print()
+    print_section(confirmation_section(found), console)

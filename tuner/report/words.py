@@ -22,6 +22,11 @@ def measured(number: float | None) -> str:
     return text.removesuffix(".")
 
 
+def p_value(p: float) -> str:
+    """A p-value to 2 digits: `0.41`, `0.012`, `<0.001`."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
 def percent(share: float) -> str:
     """A share (0 to 1) as whole percent; what is neither none nor all never reads 0% or 100%."""
     if 0 < share < 0.005:

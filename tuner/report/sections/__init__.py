@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuner.report.confirmed import confirmed_section
 from tuner.report.section import Part, Section
 from tuner.report.sections.advice import advice_section
+from tuner.report.sections.confirmation import confirmed_section
 from tuner.report.sections.ends import ends_section
 from tuner.report.sections.impact import impact_section
 from tuner.report.sections.interactions import interactions_section

@@ -14,7 +14,7 @@ from tuner.report.page.figures.importance import importance
 from tuner.report.page.figures.pair import pair
 from tuner.report.page.figures.parallel import parallel
 from tuner.report.page.figures.slices import slices
-from tuner.report.page.figures.steadiness import steadiness
+from tuner.report.page.figures.states import states
 from tuner.report.page.figures.timeline import timeline
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ EVERY: Mapping[str, tuple[Maker, ...]] = {
     "Impact of each parameter": (importance, slices),
     "Interactions": (pair,),
     "Overfitting": (gap,),
-    "Stability": (steadiness, gradients),
+    "Stability": (states, gradients),
     "Early stopping and pruning": (curves, timeline),
 }
 """Plots by the first words of their section's title; a plot without data makes none."""

@@ -76,6 +76,11 @@ def points(
     }
 
 
+def best_point(x: Any, y: Any, number: int) -> dict[str, Any]:
+    """The best trial as a star, over the other points."""
+    return points([x], [y], [number], "best", "complete", symbol="star", size=15, color="accent")
+
+
 def sentences(*parts: str) -> str:
     """Notes as a paragraph; those that are empty are left out."""
     return " ".join(part for part in parts if part)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tuner.analysis.trials import cells
 from tuner.report.page.axes import measured_axis
-from tuner.report.page.figures.figure import Figure, layout, points, sentences
+from tuner.report.page.figures.figure import Figure, best_point, layout, points, sentences
 from tuner.report.page.numbers import brief, briefs, drawable
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ def gap(source: Source) -> list[Figure]:
     traces = [points(briefs(values), briefs(gaps), numbers, "complete", "complete", opacity=0.75)]
     best = source.analysis.best
     if best is not None and best.number in numbers:
-        star = {"symbol": "star", "size": 15, "color": "accent"}
-        place = numbers.index(best.number)
-        traces.append(points([brief(best.value)], [brief(gaps[place])], [best.number], "best", "complete", **star))
+        traces.append(best_point(brief(best.value), brief(gaps[numbers.index(best.number)]), best.number))
     note = sentences(source.shown.note, outside or beyond)
     return [Figure("gap", "Gap against value", traces, layout(x, y), note)]

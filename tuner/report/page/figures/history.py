@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.analysis.trials import cells
 from tuner.report.page.axes import measured_axis
-from tuner.report.page.figures.figure import MARKS, Figure, layout, points, sentences
+from tuner.report.page.figures.figure import MARKS, Figure, best_point, layout, points, sentences
 from tuner.report.page.numbers import brief, briefs, drawable
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ def history(source: Source) -> list[Figure]:
         y["domain"] = [0.14, 1]
         more = {"yaxis2": {"domain": [0, 0.08], "range": [-1, 1], "showgrid": False, "zeroline": False}}
         more["yaxis2"] |= {"tickvals": [0], "ticktext": ["no value"], "fixedrange": True, "automargin": True}
-    else:
-        more = {}
     x = {"title": {"text": "trial"}, "anchor": "y2" if without else "y", "automargin": True}
     figure = layout(x, y, **more)
     return [Figure("history", "History", [*traces, *without], figure, sentences(source.shown.note, outside))]
@@ -63,5 +61,4 @@ def _best(source: Source) -> list[dict[str, Any]]:
         "hoverinfo": "skip",
     }
     best, value = steps[-1]
-    star = points([best], [brief(value)], [best], "best", "complete", symbol="star", size=15, color="accent")
-    return [line, star]
+    return [line, best_point(best, brief(value), best)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tuner.report.page.axes import measured_axis
-from tuner.report.page.figures.figure import Figure, layout, points, sentences
+from tuner.report.page.figures.figure import Figure, best_point, layout, points, sentences
 from tuner.report.page.numbers import brief, briefs
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def slices(source: Source) -> list[Figure]:
         return found
     last = found[-1]
     note = sentences(last.note, f"Slices of {rest} less important parameters are left out.")
-    return [*found[:-1], Figure(**{**vars(last), "note": note})]
+    return [*found[:-1], replace(last, note=note)]
 
 
 def _slice(source: Source, name: str, place: int) -> Figure | None:
@@ -40,9 +41,7 @@ def _slice(source: Source, name: str, place: int) -> Figure | None:
     best = source.analysis.best
     traces = [trace]
     if best is not None and best.number in active:
-        at = active.index(best.number)
-        star = {"symbol": "star", "size": 14, "color": "accent"}
-        traces.append(points([x[at]], [brief(best.value)], [best.number], "best", "complete", **star))
+        traces.append(best_point(x[active.index(best.number)], brief(best.value), best.number))
     figure = layout(axis.layout(), y, showlegend=False)
     figure["margin"] = figure["margin"] | {"t": 8}
     left = source.shown.note if place == 0 else ""  # once is enough for a row of plots

@@ -15,16 +15,16 @@ SHIFT = 0.3
 """Points of a state are spread over so much of its row, up and down."""
 
 
-def steadiness(source: Source) -> list[Figure]:
+def states(source: Source) -> list[Figure]:
     """A row a state: where trials diverged or failed, and where they did not; none where all went well."""
     name = _parameter(source)
     if name is None or not any(source.states[number] in ("diverged", "failed") for number in source.shown.numbers):
         return []
     axis, spread = source.axis(name), random.Random(0)
-    states = [state for state in MARKS if state != "running"]
-    states = [state for state in states if any(source.states[number] == state for number in source.shown.numbers)]
+    ended = [state for state in MARKS if state != "running"]
+    rows = [state for state in ended if any(source.states[number] == state for number in source.shown.numbers)]
     traces = []
-    for row, state in enumerate(states):
+    for row, state in enumerate(rows):
         there = [number for number in source.shown.numbers if source.states[number] == state]
         places = [(axis.at(source.parameters[name][number]), number) for number in there]
         known = [(place, number) for place, number in places if place is not None]
@@ -32,8 +32,8 @@ def steadiness(source: Source) -> list[Figure]:
         traces.append(
             points([p for p, _ in known], heights, [n for _, n in known], state, state, size=6) | {"showlegend": False}
         )
-    y = {"tickvals": list(range(len(states))), "ticktext": states, "automargin": True, "showgrid": False}
-    figure = layout(axis.layout(), y | {"range": [-0.6, len(states) - 0.4]})
+    y = {"tickvals": list(range(len(rows))), "ticktext": rows, "automargin": True, "showgrid": False}
+    figure = layout(axis.layout(), y | {"range": [-0.6, len(rows) - 0.4]})
     figure["margin"] = figure["margin"] | {"t": 20}
     edge = next((entry for entry in source.analysis.stability.thresholds if entry.parameter == name), None)
     line = ""
@@ -42,7 +42,7 @@ def steadiness(source: Source) -> list[Figure]:
         figure["shapes"] = [at | {"type": "line", "line": {"color": "text", "dash": "dash", "width": 1.5}}]
         line = f"The dashed line is at {shown(edge.value)}: {edge.side} it, trials diverge."
     title = f"States along {printable(name)}"
-    return [Figure("states", title, traces, figure, sentences(line, source.shown.note), height=120 + 60 * len(states))]
+    return [Figure("states", title, traces, figure, sentences(line, source.shown.note), height=120 + 60 * len(rows))]
 
 
 def _parameter(source: Source) -> str | None:

@@ -32,7 +32,7 @@ def print_section(section: Section, console: Console) -> None:
     if section.notes:
         console.print()
     for note in section.notes:
-        console.print(Padding(Text(note), (0, 0, 0, 0)))
+        console.print(Text(note))
 
 
 def _print_part(part: Part, console: Console) -> None:

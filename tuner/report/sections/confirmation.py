@@ -1,16 +1,13 @@
-"""A confirmation on a terminal: what it says in words, then each setting over fresh seeds."""
+"""Confirmation: what it says in words, then each setting over fresh seeds."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from tuner.report.drawing import print_section
 from tuner.report.groups import chance, interval
 from tuner.report.layout import Column
 from tuner.report.section import Part, Section
-from tuner.report.words import NOTHING, UNLIKELY, measured, plural, printable
+from tuner.report.words import NOTHING, UNLIKELY, measured, p_value, plural, printable
 
 if TYPE_CHECKING:  # importing it would bring Optuna, which a command's start does without
     from tuner.analysis import Analysis
@@ -20,17 +17,8 @@ if TYPE_CHECKING:  # importing it would bring Optuna, which a command's start do
 P = "p: paired t over seeds against the winner, adjusted for all pairs of settings (Holm)"
 
 
-def print_confirmation(found: Confirmation, console: Console) -> None:
-    """Print the reading, then a row a setting, the best in the search first and the winner set off.
-
-    Fits any width from about 40 columns on; reads the same without colour.
-    """
-    console.print()
-    print_section(confirmation_section(found), console)
-
-
 def confirmation_section(found: Confirmation) -> Section:
-    """The same as a part of a report."""
+    """The reading, then a row a setting, the best in the search first and the winner set off."""
     rows = tuple(tuple(_row(entry, found)) for entry in found.candidates)
     winner = next((at for at, entry in enumerate(found.candidates) if entry.trial == found.winner), None)
     part = Part(tuple(_columns(found)), rows, title=printable(found.metric), bold=winner)
@@ -162,7 +150,7 @@ def _named(entries: list[Candidate]) -> str:
 def _chances(entries: list[Candidate]) -> str:
     """`p 0.41`, or from the least to the greatest."""
     found = sorted(entry.p_adjusted for entry in entries if entry.p_adjusted is not None)
-    ends = [chance(p).removeprefix("* ") for p in (found[0], found[-1])]
+    ends = [p_value(p) for p in (found[0], found[-1])]
     return f"p {ends[0]}" if ends[0] == ends[1] else f"p {ends[0]} to {ends[1]}"
 
 
