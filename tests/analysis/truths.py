@@ -13,7 +13,8 @@ import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from tuner.storage.reading import EPOCH_COLUMNS, Records, records_of
+from tuner.storage.reading import records_of
+from tuner.storage.records import EPOCH_COLUMNS, Records
 
 NOISE = 0.3
 TRIALS = 60

@@ -21,7 +21,7 @@ from tuner.errors import UsageError
 from tuner.report.next_space import write_next
 from tuner.search_space import SearchSpace, Target, build_space, find_target
 from tuner.search_space.file import SpaceFile
-from tuner.storage.reading import EPOCH_COLUMNS, Records
+from tuner.storage.records import EPOCH_COLUMNS, Records
 
 SEARCH: dict[str, Any] = {
     "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},

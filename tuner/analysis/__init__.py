@@ -43,7 +43,8 @@ from tuner.analysis.tables import (
     top_trials,
 )
 from tuner.analysis.trials import cells, finite
-from tuner.storage.reading import Records, records_of
+from tuner.storage.reading import records_of
+from tuner.storage.records import Records
 from tuner.storage.studies import WARM_START
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from tuner.analysis.trials import COUNTED, cells, finite, parameters_of, searched, trials_frame
-from tuner.storage.reading import Records
+from tuner.storage.records import Records
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pandas as pd
 from tuner.analysis.data import StudyData
 from tuner.analysis.trials import cells, is_missing, marks
 from tuner.recipe import flatten
-from tuner.storage.reading import Records
+from tuner.storage.records import Records
 from tuner.storage.studies import WARM_START
 
 STUDY = "study"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tuner.errors import UsageError
 from tuner.search_space.parameter import Choices, is_number
-from tuner.storage.reading import Records
+from tuner.storage.records import Records
 from tuner.storage.studies import WARM_START
 
 STATES = ("complete", "pruned", "diverged", "failed", "infeasible", "duplicate", "running", "waiting")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tuner.storage.reading import Records
+from tuner.storage.records import Records
 from tuner.storage.studies import OpenStudy, Studies
 
 

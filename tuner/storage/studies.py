@@ -16,7 +16,8 @@ import optuna
 from tuner.errors import StudyChangedError, StudyNotFoundError, UsageError, did_you_mean, shorten
 from tuner.storage.connect import connect, explained, refuse_foreign
 from tuner.storage.naming import named
-from tuner.storage.reading import Records, read_by_optuna, read_only, read_study, study_names
+from tuner.storage.reading import read_by_optuna, read_only, read_study, study_names
+from tuner.storage.records import Records
 
 if TYPE_CHECKING:  # a report only reads, and is written before these are imported
     from tuner.search_space.space import SearchSpace

@@ -15,7 +15,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 
 from tuner.analysis import StudyData
-from tuner.storage.reading import Records, records_of
+from tuner.storage.reading import records_of
+from tuner.storage.records import Records
 
 EVIL = "<script>injected=1</script>"
 """A name that must be shown as it is."""
