@@ -1,11 +1,9 @@
-"""Studies in a folder: made, opened, found, compared (contracts C2, C6, C11)."""
+"""Studies in a folder: made, opened, found (contracts C2, C6, C11)."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,45 +12,13 @@ import optuna
 import pytest
 import sqlalchemy
 from killing import Killed, kill_at
+from making import close, make, row_of, space_of
 
-from tuner.errors import StudyChangedError, StudyNotFoundError, TunerError, UsageError
-from tuner.search_space import SearchSpace, Target, build_space
+from tuner.errors import StudyNotFoundError, TunerError, UsageError
+from tuner.search_space import Target, build_space
 from tuner.search_space.file import SpaceFile
-from tuner.search_space.yaml_file import parse_yaml
 from tuner.storage.connect import connect
-from tuner.storage.epochs import EpochRow, EpochRows
-from tuner.storage.studies import OpenStudy, Studies, check_unchanged, differences, mark_ready, version_changes
-
-SEARCH = """
-learning_rate: {low: 1e-4, high: 1e-1, log: true}
-optimizer: {choices: [Adam, SGD]}
-optimizer_kwargs.momentum: {low: 0.5, high: 0.95, when: {optimizer: SGD}}
-model.sizes: {choices: [[3, 3], [5, 3], {k: [1, null]}, null]}
-"""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quiet():
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def space_of(search: str = SEARCH, recipe: Any = None, **mode: Any) -> SearchSpace:
-    content = {
-        "task": "sketch",
-        "recipe": {"epochs": 5, "model": {"tau": 2.0}, **(recipe or {})},
-        "modes": {"full": {"sampler": "random", "trials": 20, "search": parse_yaml(search, "x"), **mode}},
-    }
-    return build_space(Target("sketch", SpaceFile.model_validate(content), "space.yaml"), "full")
-
-
-def make(folder: Path, name: str = "s", space: SearchSpace | None = None, task_hash: str = "hash") -> OpenStudy:
-    opened = Studies(folder).open(name, space or space_of(), task_hash, 1)
-    mark_ready(opened.study)
-    return opened
-
-
-def close(opened: OpenStudy) -> None:
-    opened.storage.engine.dispose()
+from tuner.storage.studies import Studies, mark_ready
 
 
 def test_a_study_is_made_once_and_then_opened(tmp_path):
@@ -290,118 +256,6 @@ def test_a_file_of_any_name_can_be_the_newest(tmp_path):
     assert len(studies.read(studies.newest())) == 1
 
 
-def changed_spaces() -> list[tuple[dict[str, Any], str]]:
-    """A change of what decides the trials, and the line that shows it."""
-    wider = SEARCH.replace("high: 1e-1", "high: 0.5")
-    fewer = "\n".join(line for line in SEARCH.splitlines() if "momentum" not in line)
-    return [
-        ({"search": wider}, r"search\.learning_rate\.high: 0\.1 -> 0\.5"),
-        ({"search": SEARCH + "batch_size: {choices: [16, 32]}\n"}, r"search\.batch_size\.choices: nothing -> \[16, 32"),
-        ({"search": fewer}, r"search\.optimizer_kwargs\.momentum\.low: 0\.5 -> nothing"),
-        ({"recipe": {"epochs": 6}}, r"recipe\.epochs: 5 -> 6"),
-        ({"recipe": {"model": {"tau": 3.0}}}, r"recipe\.model\.tau: 2\.0 -> 3\.0"),
-        ({"recipe": {"early_stopping": {"patience": 3}}}, r"recipe\.early_stopping\.patience: nothing -> 3"),
-        ({"sampler": "tpe"}, "sampler: random -> tpe"),
-        ({"pruner": "median"}, "pruner: none -> median"),
-        ({"pruner": "median", "pruner_kwargs": {"n_warmup_steps": 2}}, r"pruner_kwargs\.n_warmup_steps: nothing -> 2"),
-        ({"study_seed": 7}, "study_seed: 0 -> 7"),
-        ({"parallel": 4}, "parallel: 1 -> 4"),
-        ({"constraints": ["epochs < 9"]}, r"constraints: \[\] -> .*epochs < 9"),
-        ({"derived": {"batch_size": "epochs * 2"}}, r"derived\.batch_size: nothing -> epochs \* 2"),
-    ]
-
-
-@pytest.mark.parametrize(("changed", "line"), changed_spaces(), ids=[line for _, line in changed_spaces()])
-def test_a_changed_setting_is_shown_and_refused_unless_accepted(tmp_path, changed, line):
-    opened = make(tmp_path)
-    space = space_of(**{"search": SEARCH, **changed})
-    with pytest.raises(StudyChangedError) as caught:
-        check_unchanged(opened.study, space, "hash", 1, accept=False)
-    message = str(caught.value)
-    assert re.search(line, message)
-    assert "--accept-changes" in message
-    assert "--study" in message
-    assert differences(opened.study, space_of(), "hash") == [], "a refusal must change nothing"
-    accepted = check_unchanged(opened.study, space, "hash", 1, accept=True)
-    assert any(re.search(line, entry) for entry in accepted)
-    close(opened)
-    again = Studies(tmp_path).load("s")
-    assert check_unchanged(again.study, space, "hash", 1, accept=False) == []
-    assert differences(again.study, space_of(), "hash") != []
-    close(again)
-
-
-@pytest.mark.parametrize(
-    ("search", "words"),
-    [
-        (SEARCH.replace("[Adam, SGD]", "[Adam, SGD, AdamW]"), ["optimizer", "'Adam', 'SGD'", "'AdamW'"]),
-        (SEARCH.replace("[5, 3]", "[5, 4]"), ["model.sizes", "[5, 3]", "[5, 4]"]),
-        (SEARCH.replace("low: 1e-4, high: 1e-1, log: true", "choices: [0.1]"), ["learning_rate", "[0.1]"]),
-    ],
-)
-@pytest.mark.parametrize("accept", [True, False])
-def test_other_choices_cannot_be_accepted_for_optuna_keeps_them(tmp_path, search, words, accept):
-    opened = make(tmp_path)
-    with pytest.raises(StudyChangedError) as caught:
-        check_unchanged(opened.study, space_of(search), "hash", 1, accept=accept)
-    assert all(word in str(caught.value) for word in [*words, "--study NEW"])
-    assert differences(opened.study, space_of(), "hash") == [], "a refusal must change nothing"
-    close(opened)
-
-
-def test_only_what_differs_is_shown(tmp_path):
-    opened = make(tmp_path)
-    wider = space_of(SEARCH.replace("high: 1e-1", "high: 0.5"))
-    assert differences(opened.study, wider, "hash") == ["search.learning_rate.high: 0.1 -> 0.5"]
-    close(opened)
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        space_of(),
-        space_of("model.x: {low: 0.1, high: 1.05, step: 0.1}"),
-        space_of("model.x: {choices: [{1: 2}, [[1], {a: [null, true]}]]}"),
-        space_of(recipe={"model": {"layers": {1: 8, 2: 16}, "bound": math.inf, "words": ["on", None, 1.5]}}),
-        space_of(recipe={"optimizer_kwargs": {"betas": [0.9, 0.99]}, "early_stopping": {"patience": 2}}),
-        space_of(derived={"batch_size": "epochs * 2"}, constraints=["epochs < 99"], pruner="median"),
-    ],
-    ids=["plain", "step", "nested choices", "nested recipe", "options", "derived"],
-)
-def test_the_same_space_has_no_differences_after_reopening(tmp_path, space):
-    close(make(tmp_path, space=space))
-    again = Studies(tmp_path).load("s")
-    assert differences(again.study, space, "hash") == []
-    close(again)
-
-
-def test_the_budget_may_grow_and_is_stored(tmp_path):
-    opened = make(tmp_path)
-    for budget in ({"trials": 500}, {"trials": 500, "time": "2h"}, {"trials": 500, "stop_without_improvement": 9}):
-        assert check_unchanged(opened.study, space_of(**budget), "hash", 1, accept=False) == []
-    assert opened.study.user_attrs["budget"] == {"trials": 500, "seconds": None, "stop_without_improvement": 9}
-    close(opened)
-
-
-def test_a_changed_task_is_a_difference(tmp_path):
-    opened = make(tmp_path, task_hash="one")
-    with pytest.raises(StudyChangedError, match="source file has changed"):
-        check_unchanged(opened.study, space_of(), "two", 1, accept=False)
-    assert check_unchanged(opened.study, space_of(), "two", 1, accept=True) == ["the task's source file has changed"]
-    assert check_unchanged(opened.study, space_of(), "two", 1, accept=False) == []
-    close(opened)
-
-
-def test_other_versions_and_threads_are_told_and_no_difference(tmp_path):
-    opened = make(tmp_path)
-    assert version_changes(opened.study, 1) == []
-    assert version_changes(opened.study, 4) == ["threads 1 -> 4"]
-    opened.study.set_user_attr("versions", {**opened.study.user_attrs["versions"], "torch": "1.0"})
-    assert [line.startswith("torch 1.0 -> ") for line in version_changes(opened.study, 1)] == [True]
-    assert check_unchanged(opened.study, space_of(), "hash", 4, accept=False) == []
-    close(opened)
-
-
 def test_what_a_study_knows_of_itself(tmp_path):
     opened = make(tmp_path, task_hash="abc")
     known = opened.study.user_attrs
@@ -413,81 +267,3 @@ def test_what_a_study_knows_of_itself(tmp_path):
     assert known["versions"]["optuna"] == optuna.__version__
     json.dumps(known)
     close(opened)
-
-
-def row_of(trial: int, epoch: int, metrics: dict[str, float], norm: float = 1.0) -> EpochRow:
-    return EpochRow(trial + 1, trial, epoch, 0.01, norm, 0.25, metrics)
-
-
-def test_epoch_rows_come_back_with_nan_as_none(tmp_path):
-    opened = make(tmp_path)
-    opened.epochs.write(
-        [
-            row_of(1, 1, {"train_loss": 0.5, "val_loss": math.nan, "val_accuracy": 0.75}, norm=math.inf),
-            row_of(0, 2, {"train_loss": -math.inf}, norm=math.nan),
-            row_of(0, 1, {"train_loss": 0.1 + 0.2, "val_loss": 1e-300}),
-        ]
-    )
-    opened.epochs.write([])
-    close(opened)
-    again = Studies(tmp_path).load("s")
-    rows = again.epochs.read()
-    assert [(row["trial"], row["epoch"]) for row in rows] == [(0, 1), (0, 2), (1, 1)]
-    assert rows[0]["train_loss"] == 0.1 + 0.2
-    assert rows[0]["val_loss"] == 1e-300
-    assert rows[0]["metrics"] == {"train_loss": 0.1 + 0.2, "val_loss": 1e-300}
-    assert (rows[1]["train_loss"], rows[1]["val_loss"], rows[1]["gradient_norm"]) == (None, None, None)
-    assert rows[2]["metrics"] == {"train_loss": 0.5, "val_loss": None, "val_accuracy": 0.75}
-    assert (rows[2]["val_loss"], rows[2]["gradient_norm"], rows[2]["learning_rate"]) == (None, None, 0.01)
-    assert again.epochs.read([1]) == rows[:2]
-    assert again.epochs.read([10]) == []
-    close(again)
-
-
-def test_a_row_written_twice_is_replaced(tmp_path):
-    opened = make(tmp_path)
-    opened.epochs.write([row_of(0, 1, {"val_loss": 1.0}), row_of(0, 2, {"val_loss": 2.0})])
-    opened.epochs.write([row_of(0, 1, {"val_loss": 3.0})])
-    assert [row["val_loss"] for row in opened.epochs.read()] == [3.0, 2.0]
-    close(opened)
-
-
-def test_rows_are_written_all_or_none(tmp_path):
-    opened = make(tmp_path)
-    bad = EpochRow(1, 0, 2, None, 1.0, 0.1, {})  # type: ignore[arg-type]
-    with pytest.raises(Exception, match="learning_rate"):
-        opened.epochs.write([row_of(0, 1, {"val_loss": 1.0}), bad])
-    assert opened.epochs.read() == []
-    close(opened)
-
-
-def test_epoch_rows_are_written_with_the_transaction_around_them_or_not_at_all(tmp_path):
-    opened = make(tmp_path)
-    with opened.storage.transaction():
-        opened.epochs.write([row_of(0, 1, {"val_loss": 1.0}), row_of(0, 2, {"val_loss": 2.0})])
-        opened.epochs.write([row_of(0, 1, {"val_loss": 3.0})])
-        assert opened.epochs.read() == []
-    with pytest.raises(KeyError):
-        write_and_fail(opened)
-    assert [row["val_loss"] for row in opened.epochs.read()] == [3.0, 2.0]
-    close(opened)
-
-
-def write_and_fail(opened: OpenStudy) -> None:
-    with opened.storage.transaction():
-        opened.epochs.write([row_of(0, 1, {"val_loss": 4.0})])
-        raise KeyError
-
-
-def test_epoch_rows_are_a_table_of_their_own(tmp_path):
-    """Deleting the study's rows by Optuna leaves ours; ours never touch Optuna's tables."""
-    opened = make(tmp_path)
-    before = set(RDB_TABLES(opened))
-    EpochRows(opened.storage)
-    assert set(RDB_TABLES(opened)) == before
-    assert "tuner_epochs" in before
-    close(opened)
-
-
-def RDB_TABLES(opened: OpenStudy) -> list[str]:  # noqa: N802
-    return sqlalchemy.inspect(opened.storage.engine).get_table_names()
