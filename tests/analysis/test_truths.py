@@ -96,20 +96,18 @@ def test_a_category_that_loses_is_dropped() -> None:
     assert found.count("fix", "optimizer") == 0
 
 
-def test_an_optimum_at_the_upper_edge_is_widened_there_and_nothing_else() -> None:
-    found = Found(truths.edge, 300)
-    assert found.count("widen", "learning_rate", edge="high") >= FEWEST_RIGHT
-    assert found.widened_but("learning_rate", "high") <= MOST_FALSE
-    assert found.count("narrow", "learning_rate", edge="high") == 0
-    assert found.count("fix", "learning_rate") == 0
-
-
-def test_an_optimum_at_the_lower_edge_is_widened_there_and_nothing_else() -> None:
-    found = Found(truths.low_edge, 400)
-    assert found.count("widen", "width", edge="low") >= FEWEST_RIGHT
-    assert found.widened_but("width", "low") <= MOST_FALSE
-    assert found.count("narrow", "width", edge="low") == 0
-    assert found.count("fix", "width") == 0
+@pytest.mark.parametrize(
+    ("truth", "first_seed", "name", "edge"),
+    [(truths.edge, 300, "learning_rate", "high"), (truths.low_edge, 400, "width", "low")],
+)
+def test_an_optimum_at_an_edge_is_widened_there_and_nothing_else(
+    truth: truths.Truth, first_seed: int, name: str, edge: str
+) -> None:
+    found = Found(truth, first_seed)
+    assert found.count("widen", name, edge=edge) >= FEWEST_RIGHT
+    assert found.widened_but(name, edge) <= MOST_FALSE
+    assert found.count("narrow", name, edge=edge) == 0
+    assert found.count("fix", name) == 0
 
 
 def test_a_pair_that_goes_together_is_found_and_neither_is_fixed() -> None:
