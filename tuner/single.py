@@ -14,6 +14,7 @@ from tuner.errors import InterruptedRunError, UsageError
 from tuner.events import Emit, EpochDone, Note
 from tuner.files import write_atomically
 from tuner.objective import goal_of
+from tuner.recipe import Recipe
 from tuner.report.export import pick_trial
 from tuner.report.words import plural
 from tuner.resolve import resolve
@@ -70,7 +71,7 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
         task = load_task(space.task)
         space, probe = resolve(space, task)
         recipe, _ = space.recipe_for({})
-        folder = request.out or _free_folder(request.studies, f"{space.name}-train")
+        folder = request.out or free_folder(request.studies, f"{space.name}-train")
         refuse_used(folder)
         trainer = Trainer(task, goal_of(space), probe.terms, pick_device(request.device))
         run = trainer.start(recipe, interrupts.check)
@@ -80,7 +81,7 @@ def train_recipe(request: TrainRequest, emit: Emit) -> Trained:
         emit(Note(f"training {space.task} for {plural(recipe.epochs, 'epoch')} on {run.device}"))
         try:
             with interrupts.at_safe_points():
-                _train(run, recorder, lambda record: _announce(record, space, recipe.epochs, emit))
+                _train(run, recorder, lambda record: announced(record, space, recipe.epochs, emit))
         except InterruptedRunError as error:
             kept = "Nothing was saved, for no epoch was whole. Again with:"
             if run.epochs_done:
@@ -130,7 +131,8 @@ def target_of(request: TrainRequest) -> Target:
     return Target(known["task"], file, f"{request.study}, trial {trial.number}")
 
 
-def _announce(record: EpochRecord, space: SearchSpace, epochs: int, emit: Emit) -> None:
+def announced(record: EpochRecord, space: SearchSpace, epochs: int, emit: Emit) -> None:
+    """Tell of an epoch."""
     for note in record.notes:
         emit(Note(note))
     emit(
@@ -161,13 +163,18 @@ def _train(run: PlainRun, recorder: Recorder | None, announce: Callback) -> None
             announce(record)
 
 
-def save_run(folder: Path, run: PlainRun, space: SearchSpace, recorder: Recorder | None = None) -> None:
-    """Write recipe, weights, epochs (CSV), per-step series (npz) and any animation, each in place at once."""
+def save_run(
+    folder: Path, run: PlainRun, space: SearchSpace, recorder: Recorder | None = None, recipe: Recipe | None = None
+) -> None:
+    """Write recipe, weights, epochs (CSV), per-step series (npz) and any animation, each in place at once.
+
+    The recipe is the run's, unless another is given.
+    """
     save_trial(
         folder / "weights.safetensors",
         folder / "recipe.yaml",
         run.kept_weights(),
-        run.recipe.model_dump(),
+        (recipe or run.recipe).model_dump(),
         space.about(),
     )
     write_atomically(folder / "epochs.csv", _epochs_csv(run.records).encode())
@@ -190,7 +197,7 @@ def _epochs_csv(records: list[EpochRecord]) -> str:
     return text.getvalue()
 
 
-def _free_folder(studies: Path, name: str) -> Path:
+def free_folder(studies: Path, name: str) -> Path:
     """The first of `name-001`, `name-002`, ... that is not there."""
     number = 1
     while (studies / f"{name}-{number:03d}").exists():

@@ -17,6 +17,15 @@ def train(
     settings: options.Settings = None,
     recipe: options.Recipe = None,
     data: options.DataPath = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(
+            "--timeline",
+            help="Train a session of `tuner live` again (its folder), or by the timeline in a CSV file.",
+            metavar="SESSION",
+            show_default=False,
+        ),
+    ] = None,
     record_preview: Annotated[
         int | None,
         typer.Option("--record-preview", min=1, help="Write an animation, a frame every N steps.", metavar="N"),
@@ -35,13 +44,21 @@ def train(
     from tuner.search_space.settings import parse_settings
 
     fixed = parse_settings(settings or [], data)
+    by_file = timeline is not None and timeline.suffix.lower() == ".csv"
+    if by_file:
+        fixed = {**fixed, "timeline": str(timeline)}
     with epoch_reporter(quiet=quiet, as_json=json) as emit:
         from tuner.search import quiet_optuna
         from tuner.single import TrainRequest, train_recipe
 
         quiet_optuna()
         request = TrainRequest(task, study, trial, studies, out, fixed, device, recipe, record_preview)
-        found = train_recipe(request, emit)
+        if timeline is None or by_file:
+            found = train_recipe(request, emit)
+        else:
+            from tuner.live.replay import replay
+
+            found = replay(timeline, request, emit)
     if json:
         from json import dumps
 

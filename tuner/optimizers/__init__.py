@@ -12,7 +12,7 @@ from tuner.optimizers.fitting import check_groups, check_model
 from tuner.optimizers.groups import parameter_groups
 from tuner.registry import check_arguments
 
-__all__ = ["build", "check", "check_model", "default_learning_rate", "names", "parameter_groups"]
+__all__ = ["build", "check", "check_model", "default_learning_rate", "names", "parameter_groups", "rate_for"]
 
 RESERVED = {"params": "the task's model", "lr": "the recipe's learning_rate"}
 
@@ -44,6 +44,11 @@ def default_learning_rate(name: str) -> float:
     return 1e-3 if parameter.default is inspect.Parameter.empty else float(parameter.default)
 
 
+def rate_for(name: str, learning_rate: float | None) -> float:
+    """A recipe's learning rate, or torch's own default where it has none."""
+    return default_learning_rate(name) if learning_rate is None else learning_rate
+
+
 def build(
     name: str,
     model: nn.Module,
@@ -56,7 +61,7 @@ def build(
     Raises `ValueError` or `TypeError`, as torch does, for values that the optimizer refuses; `SearchSpaceError` for
     a model that it cannot train, as far as the parameters' shapes and groups tell.
     """
-    rate = default_learning_rate(name) if learning_rate is None else learning_rate
+    rate = rate_for(name, learning_rate)
     groups = parameter_groups(model, rate, multipliers or {})
     check_groups(name, groups)
     if name == "Muon":

@@ -11,6 +11,10 @@ FIXED = frozenset({"lr", "lr_multiplier", "initial_accumulator_value", *INTEGER_
 """Numbers of a parameter group that are no option of a step: read once, counting, or our own."""
 
 
+_BETAS = {"momentum": 0, "beta2": 1}
+"""What the betas are called one by one."""
+
+
 def numeric_options(name: str) -> list[str]:
     """The options of the optimizer `name` that hold one number, the learning rate left out.
 
@@ -35,13 +39,36 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         _set(group, "lr", rate * group.get("lr_multiplier", 1.0))
 
 
+def has_option(optimizer: torch.optim.Optimizer, option: str) -> bool:
+    """Whether an optimizer has one of the options of `numeric_options`."""
+    return option_of(optimizer, option) is not None
+
+
+def option_of(optimizer: torch.optim.Optimizer, option: str) -> float | None:
+    """The value of an option in the first parameter group; None where the optimizer has none of that name."""
+    group = optimizer.param_groups[0]
+    if option in _BETAS and "betas" in group:
+        return float(group["betas"][_BETAS[option]])
+    return float(group[option]) if option in group else None
+
+
 def set_option(optimizer: torch.optim.Optimizer, option: str, value: float) -> None:
     """Give every parameter group the value of an option, one of `numeric_options`."""
     for group in optimizer.param_groups:
-        if option == "momentum" and "betas" in group:
-            group["betas"] = (value, *group["betas"][1:])
+        if option in _BETAS and "betas" in group:
+            place = _BETAS[option]
+            group["betas"] = (*group["betas"][:place], value, *group["betas"][place + 1 :])
         else:
             _set(group, option, value)
+    if option == "momentum" and isinstance(optimizer, torch.optim.RMSprop):
+        _begin_momentum(optimizer)
+
+
+def _begin_momentum(optimizer: torch.optim.RMSprop) -> None:
+    """Give every parameter the buffer that torch makes at the first step only, and only where there is momentum."""
+    for parameter, state in optimizer.state.items():
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
 
 
 def _set(group: dict[str, object], key: str, value: float) -> None:

@@ -14,13 +14,20 @@ class Stepper:
     """Steps `scheduler`, made by `build` for the same run, every `frequency` epochs or steps.
 
     Nothing steps behind the run's last step, where no rate is needed any more and OneCycleLR would refuse to go on,
-    but a plateau scheduler, which is part of what an epoch's record says.
+    but a plateau scheduler, which is part of what an epoch's record says. `start` is the run's step and epoch at which
+    the schedule begins, which is then as long from there as a whole run.
     """
 
     def __init__(
-        self, name: str | None, scheduler: Any, configs: SchedulerConfigs, epochs: int, steps_per_epoch: int
+        self,
+        name: str | None,
+        scheduler: Any,
+        configs: SchedulerConfigs,
+        epochs: int,
+        steps_per_epoch: int,
+        start: tuple[int, int] = (0, 0),
     ) -> None:
-        self.scheduler, self.configs = scheduler, configs
+        self.scheduler, self.configs, self.start = scheduler, configs, start
         self._watches = is_plateau(name)
         self._steps_per_epoch, self._last_step = steps_per_epoch, epochs * steps_per_epoch
 
@@ -29,13 +36,15 @@ class Stepper:
 
         `values` is the last epoch's record, None in the first epoch.
         """
-        if self._is_due("step", step):
-            self._advance(step, values or {})
+        taken = step - self.start[0]
+        if self._is_due("step", taken):
+            self._advance(taken, values or {})
 
     def after_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """To be called after each epoch, which counts from 1, with its record."""
-        if self._is_due("epoch", epoch):
-            self._advance(epoch * self._steps_per_epoch, values)
+        taken = epoch - self.start[1]
+        if self._is_due("epoch", taken):
+            self._advance(taken * self._steps_per_epoch, values)
 
     def _is_due(self, interval: str, count: int) -> bool:
         return self.scheduler is not None and self.configs.interval == interval and count % self.configs.frequency == 0

@@ -106,7 +106,8 @@ class Task(ABC):
     `name` declares a bundled task. `model_options` and `data_options` are the options that `build_model` and
     `data` take, with their defaults: other names in a recipe's `model` and `data` are errors; `--data PATH` sets
     the data option `path`. `properties` are the data options that `batch` reads anew at every step, and so may
-    follow a timeline; `actions` are the names that `on_action` knows, `phases` those that `batch` does (empty: any).
+    follow a timeline or be turned live, from one end to the other of `ranges`; `actions` are the names that
+    `on_action` knows, `phases` those that `batch` does (empty: any).
     `fusable` is False for models that must train alone, `held_out` where validation is on samples that are
     trained on, by design.
     """
@@ -115,6 +116,7 @@ class Task(ABC):
     model_options: ClassVar[Mapping[str, Any]] = {}
     data_options: ClassVar[Mapping[str, Any]] = {}
     properties: ClassVar[tuple[str, ...]] = ()
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     actions: ClassVar[tuple[str, ...]] = ()
     phases: ClassVar[tuple[str, ...]] = ()
     held_out: ClassVar[bool] = True
@@ -183,6 +185,13 @@ class Task(ABC):
     def preview(self, model: nn.Module, data: Data) -> Image | None:
         """A picture of what the model does, for a person to look at; called in evaluation, without gradients."""
         return None
+
+    def sounds(self, model: nn.Module, options: Mapping[str, Any]) -> dict[str, bytes]:
+        """What a person would listen to, as WAV files by name; called in evaluation, without gradients.
+
+        `options` is the recipe's `data`.
+        """
+        return {}
 
     def apply(
         self, model: nn.Module, options: Mapping[str, Any], source: Path, destination: Path

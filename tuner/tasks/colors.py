@@ -84,6 +84,7 @@ class Colors(Task):
     model_options: ClassVar[Mapping[str, Any]] = {"hidden": 16}
     data_options: ClassVar[Mapping[str, Any]] = {"data_fraction": 1.0}
     properties: ClassVar[tuple[str, ...]] = ("data_fraction",)
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {"data_fraction": (0.0, 1.0)}
     actions: ClassVar[tuple[str, ...]] = ("anchor",)
     phases: ClassVar[tuple[str, ...]] = (PRIMARY, HUES, "All colors", "Fine-tuning")
     held_out: ClassVar[bool] = False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import SearchSpaceError, UsageError
-from tuner.tasks.audio.cleaning import clean_files
+from tuner.tasks.audio.cleaning import clean_files, clean_sound
 from tuner.tasks.audio.clips import fixed_clips, random_clips, segments
 from tuner.tasks.audio.folder import RULE, read_pairs
 from tuner.tasks.audio.pairs import Pair, made_pairs, split_by_source
 from tuner.tasks.audio.picture import draw_clip
 from tuner.tasks.audio.snr import improvements
+from tuner.tasks.audio.sound_files import Sound, encoded
 from tuner.tasks.audio.unet import STRIDE, UNet
 from tuner.tasks.base import Batch, Data, Mean, Samples, Task
 
@@ -33,6 +36,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "seconds": (0.5, 60),
 }
 """What a data option may be, both ends included."""
+
+_OF_PAIRS = ("path", "sample_rate", "sources", "seconds", "validation_share", "split_seed")
+"""The data options that say which recordings there are to validate on."""
 
 TEST_VOICES = 8
 """Voices made to test on, from where none to train on ever is."""
@@ -115,6 +121,16 @@ class Denoise(Task):
         clean = data.validation.targets["clean"][row, 0]
         return draw_clip({"noisy": noisy[0, 0], "cleaned": model(noisy)[0, 0], "clean": clean})
 
+    def sounds(self, model: nn.Module, options: Mapping[str, Any]) -> dict[str, bytes]:
+        """A validation recording of about 5 dB, whole: `noisy`, `cleaned` and `clean`."""
+        options = {**self.data_options, **options}
+        pair = _heard(options)
+        device, rate = next(model.parameters()).device, options["sample_rate"]
+        noisy = Sound(pair.noisy * pair.gain, rate, "WAV", "PCM_16")
+        signals = {"noisy": noisy, "cleaned": clean_sound(model, device, noisy, rate)}
+        signals["clean"] = replace(noisy, signal=pair.clean * pair.gain)
+        return {name: encoded(sound) for name, sound in signals.items()}
+
     def apply(
         self, model: nn.Module, options: Mapping[str, Any], source: Path, destination: Path
     ) -> Iterator[tuple[Path, str]]:
@@ -156,6 +172,18 @@ def _pairs(options: Mapping[str, Any]) -> list[Pair]:
             hint=RULE,
         )
     return pairs
+
+
+def _heard(options: Mapping[str, Any]) -> Pair:
+    """The first recording to validate on of those nearest to `PREVIEW_SNR`."""
+    return _heard_for(tuple(sorted((name, options[name]) for name in _OF_PAIRS)))
+
+
+@lru_cache(maxsize=1)
+def _heard_for(options: tuple[tuple[str, Any], ...]) -> Pair:
+    given = dict(options)
+    _, validation = split_by_source(_pairs(given), given["validation_share"], given["split_seed"])
+    return min(validation, key=lambda pair: abs(pair.snr - PREVIEW_SNR))
 
 
 def _shown(clips: Samples) -> int:

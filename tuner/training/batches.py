@@ -43,13 +43,16 @@ def training_batches(
     device: torch.device,
     properties: Callable[[int], Mapping[str, Any]],
     skip: int = 0,
+    seen: int | None = None,
 ) -> Iterator[Batch]:
     """The batches of one epoch on `device`, without the first `skip`.
 
-    `properties` gives the task's properties at a step of the epoch, counted from 0.
+    `properties` gives the task's properties at a step of the epoch, counted from 0. `seen` is how many samples the
+    first `skip` batches had, where they were of another size.
     """
     order = epoch_order(len(source), recipe.data_seed, epoch)  # type: ignore[arg-type]
-    parts = list(enumerate(torch.split(order, recipe.batch_size)))[skip:]
+    rest = order[skip * recipe.batch_size if seen is None else seen :]
+    parts = list(enumerate(torch.split(rest, recipe.batch_size), skip)) if len(rest) else []
     if not isinstance(source, Samples):
         yield from _loaded(source, parts, recipe, device, ("batch", recipe.data_seed, epoch))
         return

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tuner import optimizers
-from tuner.knobs import knobs_of, properties_at
-from tuner.optimizers.options import set_learning_rate, set_option
+from tuner.knobs import Knobs, knobs_of, properties_at
+from tuner.optimizers.options import has_option, set_learning_rate, set_option
 from tuner.probe import build_model
 from tuner.recipe import Recipe, loss_weights
 from tuner.tasks.base import Batch, Data, Task
@@ -20,7 +20,7 @@ from tuner.training.gradients import clip_gradients
 from tuner.training.precision import forward_in, matrices_in
 from tuner.training.randomness import seed_generators, undisturbed
 from tuner.training.run import EpochRecord, Goal
-from tuner.training.scheduling import end_epoch, rate_of, stepper_over
+from tuner.training.scheduling import end_epoch, rate_of, rescale, stepper_over
 from tuner.training.scoring import scored, weighted
 from tuner.training.standing import Standing, copied
 from tuner.training.states import model_state, restore_model, restore_optimizer, snapshot
@@ -32,7 +32,10 @@ class PlainRun(Standing):
     """One recipe in training on one device.
 
     `data` lies where `training.device.place` put it; `terms` are the task's loss terms; `check_stop` is called
-    after every step and may raise to end the run at a point where nothing is half done.
+    after every step and may raise to end the run at a point where nothing is half done. `knobs` are the recipe's, and
+    may be replaced before the first step; `base_rate` is the learning rate that a scheduler goes out from; `loss` is
+    the one loss term that counts, None where all do by their `weights`. Where settings are turned, `recipe` is as it
+    is now, and `given` as it was.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class PlainRun(Standing):
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(recipe, goal, terms, device)
-        self.task, self.data = task, data
+        self.task, self.data, self.given = task, data, recipe
         with undisturbed(device):
             seed_generators(device, "weights", recipe.seed)
             self.model = build_model(task, recipe).to(device)
@@ -55,11 +58,14 @@ class PlainRun(Standing):
             recipe.optimizer, self.model, recipe.learning_rate, recipe.optimizer_kwargs, recipe.lr_multipliers
         )
         self.steps_per_epoch = steps_per_epoch(data.train, recipe.batch_size)
-        self.knobs = knobs_of(recipe, recipe.epochs * self.steps_per_epoch, terms, task.properties)
+        self.knobs: Knobs = knobs_of(recipe, recipe.epochs * self.steps_per_epoch, terms, task.properties)
+        self.base_rate = optimizers.rate_for(recipe.optimizer, recipe.learning_rate)
         self.stepper = stepper_over(self.optimizer, recipe, goal, terms, self.steps_per_epoch)
         self.weights, self.clip = loss_weights(recipe, terms), recipe.gradient_clip
+        self.loss: str | None = None
         self.check_stop = check_stop
-        self._step, self._seconds, self._rate = 0, 0.0, self.learning_rate
+        self._before, self._step, self._seen = 0, 0, 0
+        self._seconds, self._rate = 0.0, self.learning_rate
         self._batches: Iterator[Batch] | None = None
         self._sums = Sums()
 
@@ -71,12 +77,21 @@ class PlainRun(Standing):
     @property
     def steps_done(self) -> int:
         """Steps trained, over the whole run."""
-        return self.epochs_done * self.steps_per_epoch + self._step
+        return self._before + self._step
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Steps and whole epochs trained."""
+        return self.steps_done, self.epochs_done
+
+    def renew_batches(self) -> None:
+        """Take the next batch anew, as the recipe and its data options have it now."""
+        self._batches = None
 
     @property
     def epoch_is_trained(self) -> bool:
         """Whether the epoch's last step is done, so that what is left of it is validation."""
-        return self._step >= self.steps_per_epoch
+        return self._seen >= len(self.data.train)  # type: ignore[arg-type]
 
     def step(self) -> None:
         """Train on the next batch; the first step of an epoch draws its order.
@@ -87,13 +102,21 @@ class PlainRun(Standing):
         self._turn_knobs(self.steps_done)
         if self._batches is None:
             self._batches = training_batches(
-                self.task, self.data.train, self.recipe, self.epochs_done, self.device, self._properties, self._step
+                self.task,
+                self.data.train,
+                self.recipe,
+                self.epochs_done,
+                self.device,
+                self._properties,
+                self._step,
+                self._seen,
             )
         batch = next(self._batches)
         self.model.train()
         with matrices_in(self.recipe.precision, self.device):
             self.optimizer.step(lambda: self._loss_and_gradients(batch))  # type: ignore[arg-type, return-value]
         self._step, self._rate = self._step + 1, self.learning_rate
+        self._seen += self.recipe.batch_size
         self.trace.take(self.steps_done, self.task, self.model)
         if self.stepper is not None:
             self.stepper.after_step(self.steps_done, self.records[-1].values if self.records else None)
@@ -102,28 +125,41 @@ class PlainRun(Standing):
     def _turn_knobs(self, step: int) -> None:
         """Fire the actions of a step and write its scheduled values where they are read."""
         for action in self.knobs.actions(step):
-            seed_generators(self.device, "action", self.recipe.data_seed, step, action)
-            self.model.train()  # whatever came before, be it a validation or an interruption
-            with torch.no_grad():
-                changed = self.task.on_action(action, self.model, self.state)
-            self.state = self.state | copied(self.device, changed)  # copies, as a parameter itself would go on changing
-        self._set_scheduled(step)
+            self.act(action)
+        self.set_values()
 
-    def _set_scheduled(self, step: int) -> None:
-        for path, value in self.knobs.at(step).items():
+    def act(self, action: str) -> None:
+        """Take one of the task's actions before the next step."""
+        seed_generators(self.device, "action", self.recipe.data_seed, self.steps_done, action)
+        self.model.train()  # whatever came before, be it a validation or an interruption
+        with torch.no_grad():
+            changed = self.task.on_action(action, self.model, self.state)
+        self.state = self.state | copied(self.device, changed)  # copies, as a parameter itself would go on changing
+
+    def set_values(self) -> None:
+        """Write the next step's scheduled values where they are read; a `gradient_clip` of 0 is none."""
+        for path, value in self.knobs.at(self.steps_done).items():
             section, _, name = path.partition(".")
             if path == "learning_rate":
-                set_learning_rate(self.optimizer, value)
-            elif section == "optimizer_kwargs":
+                self._set_rate(value)
+            elif section == "optimizer_kwargs" and has_option(self.optimizer, name):
                 set_option(self.optimizer, name, value)
             elif section == "loss_weights":
                 self.weights[name] = value
             elif path == "gradient_clip":
-                self.clip = value
+                self.clip = value or None
+
+    def _set_rate(self, rate: float) -> None:
+        """Train at a rate, or where there is a scheduler let it go on as if it had gone out from this one."""
+        if self.stepper is None:
+            set_learning_rate(self.optimizer, rate)
+        elif rate != self.base_rate:
+            rescale(self.optimizer, self.stepper, rate / self.base_rate)
+        self.base_rate = rate
 
     def _properties(self, step: int) -> dict[str, Any]:
         """The task's properties at a step of this epoch."""
-        number = self.epochs_done * self.steps_per_epoch + step
+        number = self._before + step
         return properties_at(self.knobs, self.knobs.at(number), self.recipe.data, number)
 
     def _loss_and_gradients(self, batch: Batch) -> Tensor:
@@ -134,7 +170,7 @@ class PlainRun(Standing):
         with forward_in(self.recipe.precision, self.device):
             output = self.task.forward(self.model, batch)
             terms = {name: term.mean() for name, term in self.task.losses(output, batch, self.state).items()}
-            loss = weighted(terms, self.weights)
+            loss = weighted(terms, self.weights) if self.loss is None else terms[self.loss]
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_gradients(self.model, self.clip)
         if first:
@@ -163,19 +199,21 @@ class PlainRun(Standing):
         notes = end_epoch(self.recipe, self.optimizer, self.stepper, self.epochs_done + 1, values)
         record = EpochRecord(
             epoch=self.epochs_done + 1,
-            steps=(self.epochs_done + 1) * self.steps_per_epoch,
+            steps=self.steps_done,
             values=values,
             learning_rate=self._rate,
             gradient_norm=self._sums.mean_norm(),
             seconds=self._seconds + time.perf_counter() - started,
             notes=notes,
         )
-        self._step, self._seconds, self._batches, self._sums = 0, 0.0, None, Sums()
+        self._before, self._step, self._seen = self.steps_done, 0, 0
+        self._seconds, self._batches, self._sums = 0.0, None, Sums()
         self.judge(record)
         return record
 
     def _validate(self) -> dict[str, float]:
-        source, weights, state = self.data.validation, self.weights, self.state
+        source, state = self.data.validation, self.state
+        weights = self.weights if self.loss is None else {name: float(name == self.loss) for name in self.weights}
         sums = scored(self.task, self.model, source, self.recipe, weights, state, self.device, self.check_stop)
         return sums.averages("val", self.task)
 
@@ -191,12 +229,16 @@ class PlainRun(Standing):
         return self.books() | {
             "kept": snapshot(self.kept),
             "kept_state": snapshot(self.state_kept),
+            "before": self._before,
             "step": self._step,
+            "seen": self._seen,
+            "base_rate": self.base_rate,
             "seconds": self._seconds,
             "rate": self._rate,
             "model": model_state(self.model),
             "optimizer": snapshot(self.optimizer.state_dict()),
             "stepper": None if self.stepper is None else self.stepper.state_dict(),
+            "stepper_start": None if self.stepper is None else list(self.stepper.start),
             "sums": snapshot(self._sums.state()),
             "state": snapshot(self.state),
             "weights": dict(self.weights),
@@ -209,8 +251,10 @@ class PlainRun(Standing):
         restore_optimizer(self.optimizer, state["optimizer"])
         if self.stepper is not None:
             self.stepper.load_state_dict(state["stepper"])
+            self.stepper.start = tuple(state["stepper_start"])
         self._sums = Sums.restore(state["sums"], self.device)
         self.state = copied(self.device, state["state"])
         self.weights = dict(state["weights"])  # a clip that is scheduled is set before every step
-        self._step, self._seconds, self._rate = state["step"], state["seconds"], state["rate"]
+        self._before, self._step, self._seen = state["before"], state["step"], state["seen"]
+        self.base_rate, self._seconds, self._rate = state["base_rate"], state["seconds"], state["rate"]
         self._batches = None

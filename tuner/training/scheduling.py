@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -13,9 +14,17 @@ from tuner.training.run import Goal
 
 
 def stepper_over(
-    optimizer: torch.optim.Optimizer, recipe: Recipe, goal: Goal, terms: tuple[str, ...], steps_per_epoch: int
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    goal: Goal,
+    terms: tuple[str, ...],
+    steps_per_epoch: int,
+    start: tuple[int, int] = (0, 0),
 ) -> Stepper | None:
-    """The recipe's scheduler over `optimizer`, None for a constant rate; a plateau's `auto` mode follows the goal."""
+    """The recipe's scheduler over `optimizer`, None for a constant rate; a plateau's `auto` mode follows the goal.
+
+    It begins at the run's step and epoch `start`.
+    """
     configs = recipe.scheduler_configs
     if recipe.scheduler is None:
         return None
@@ -25,7 +34,7 @@ def stepper_over(
         options["mode"] = monitor_mode(configs.monitor, given, goal.metric, goal.maximize, terms) or "min"
     length = (recipe.epochs, steps_per_epoch)
     scheduler = schedules.build(recipe.scheduler, optimizer, options, configs, *length)
-    return Stepper(recipe.scheduler, scheduler, configs, *length)
+    return Stepper(recipe.scheduler, scheduler, configs, *length, start)
 
 
 def end_epoch(
@@ -43,6 +52,23 @@ def end_epoch(
         return ()
     monitor = recipe.scheduler_configs.monitor
     return (f"epoch {epoch}: {monitor} is on a plateau, learning rate {before:.3g} -> {after:.3g}",)
+
+
+def rescale(optimizer: torch.optim.Optimizer, stepper: Stepper, factor: float) -> None:
+    """Let a scheduler go on as if the rate that it goes out from had been `factor` times as high."""
+    for group in optimizer.param_groups:
+        for key in ("lr", "initial_lr", "max_lr", "min_lr"):  # the last two are OneCycleLR's
+            if key in group:
+                group[key] *= factor
+    _rescale_base(stepper.scheduler, factor)
+
+
+def _rescale_base(scheduler: Any, factor: float) -> None:
+    for name in ("base_lrs", "max_lrs"):
+        if hasattr(scheduler, name):
+            setattr(scheduler, name, [rate * factor for rate in getattr(scheduler, name)])
+    for part in getattr(scheduler, "_schedulers", []):
+        _rescale_base(part, factor)
 
 
 def rate_of(optimizer: torch.optim.Optimizer) -> float:

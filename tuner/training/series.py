@@ -31,6 +31,10 @@ class Series:
         self._pending.append(values)
         self._rates.append(learning_rate)
 
+    def last(self) -> dict[str, Tensor]:
+        """The last step's values by column without the learning rate (scalars), before `flush`; empty behind it."""
+        return dict(zip(self.columns[:-1], self._pending[-1], strict=True)) if self._pending else {}
+
     def extend(self, values: np.ndarray, rates: np.ndarray) -> None:
         """Take several steps at once: `values` is steps x columns without the learning rate, `rates` (steps,)."""
         self.flush()

@@ -1,0 +1,177 @@
+"""`tuner live`: a task's run with its knobs on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tuner.errors import UsageError
+from tuner.live.controls import Control
+from tuner.live.folder import SessionFolder
+from tuner.live.recipe_controls import START, controls_of, turned_recipe
+from tuner.live.replay import save_now
+from tuner.live.session import Hooks, Session
+from tuner.live.watching import Nobody, Watcher
+from tuner.objective import goal_of
+from tuner.probe import Probe
+from tuner.recipe import Recipe
+from tuner.registry import source_hash
+from tuner.resolve import resolve
+from tuner.search_space import SearchSpace
+from tuner.search_space.build import plain_space
+from tuner.search_space.file import Target
+from tuner.single import TrainRequest, target_of
+from tuner.storage.studies import versions
+from tuner.tasks import Task, load_task, task_source
+from tuner.training.device import pick_device
+from tuner.training.run import EpochRecord
+from tuner.training.trainer import Trainer
+from tuner.training.turned import WORDS, TurnedRun
+from tuner.turns import Turns
+
+BUTTONS = ("pause", "go_on", "single_step", "reset", "undo", "save", "save_recipe", "restore", "stop")
+
+
+@dataclass(frozen=True)
+class LiveRequest:
+    """What a user asked for: a task or a recipe's file, or a trial of a study (None: the best)."""
+
+    target: str | None = None
+    study: str | None = None
+    trial: int | None = None
+    studies: Path = Path("studies")
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+    device: str = "auto"
+
+
+class LiveTraining:
+    """A task in training, step by step, as a session turns it.
+
+    `space` holds the recipe that it begins with; `run` trains; `session` is where it is turned.
+    """
+
+    def __init__(
+        self,
+        request: LiveRequest,
+        watcher: Callable[[LiveTraining], Watcher] = lambda training: Nobody(),
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        target = target_of(TrainRequest(request.target, request.study, request.trial, request.studies))
+        space = plain_space(target, _settings(request, target), request.recipe)
+        self.task: Task = load_task(space.task)
+        _check_actions(self.task)
+        found: tuple[SearchSpace, Probe] = resolve(space, self.task)
+        self.space, self.probe = found
+        self.recipe: Recipe = self.space.recipe_for({})[0]
+        self.trainer = Trainer(self.task, goal_of(self.space), self.probe.terms, pick_device(request.device))
+        self.run = TurnedRun(self.trainer, self.recipe, Turns(), check_stop)
+        self.folder = SessionFolder.free(request.studies, self.space.name)
+        self.controls: list[Control] = controls_of(self.recipe, self.task, self.probe)
+        self.buttons = (*BUTTONS, *(("action",) if self.task.actions else ()), *(("listen",) if self._sounds() else ()))
+        self._write_beginning()
+        self.watcher = watcher(self)
+        self.session = Session(self.run, self.controls, self.buttons, self.folder, self.watcher, self._hooks())
+
+    @property
+    def title(self) -> str:
+        """What the session is called."""
+        return self.folder.path.name
+
+    def _sounds(self) -> bool:
+        return type(self.task).sounds is not Task.sounds
+
+    def _write_beginning(self) -> None:
+        self.run.turns.act(0, "scheduler=none")
+        self.folder.write_recipe(self.recipe.model_dump(), self.space.about())
+        about = {
+            "versions": versions(torch.get_num_threads()),
+            "device": str(self.trainer.device),
+            "task_hash": source_hash(task_source(self.task)),
+        }
+        self.folder.write_about(about)
+
+    def _hooks(self) -> Hooks:
+        return Hooks(
+            preview=self.preview,
+            save=self.save_checkpoint,
+            save_recipe=self.save_recipe,
+            listen=self.listen if self._sounds() else None,
+        )
+
+    def train(self) -> None:
+        """Train until the session is stopped; then the weights are saved."""
+        try:
+            while self.session.step():
+                records = self.run.step()
+                self.session.end_step(self.run.last)
+                for record in records:
+                    self._tell_epoch(record)
+        finally:
+            self.end()
+
+    def _tell_epoch(self, record: EpochRecord) -> None:
+        self.watcher.tell("epoch", step=self.run.steps_done, epoch=record.epoch, values=dict(record.values))
+
+    def end(self) -> None:
+        """Note in the record where it ends, and save the weights."""
+        self.session.publish(preview=True)
+        if not self.run.turns.actions or self.run.turns.actions[-1] != (self.run.steps_done, "stop"):
+            self.run.turns.act(self.run.steps_done, "stop")
+        self.folder.write_turns(self.run.turns)
+        save_now(self.run, self.space, self.folder.path)
+
+    def preview(self) -> np.ndarray | None:
+        """What the task shows of the model as it is now: height x width x 3, uint8; None where it shows nothing."""
+        run = self.run.run
+        run.model.eval()
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            picture = self.task.preview(run.model, run.data)
+        return None if picture is None else np.asarray(picture.convert("RGB"))
+
+    def listen(self) -> dict[str, bytes]:
+        """What the task lets one hear of the model as it is now, as WAV files by name."""
+        run = self.run.run
+        run.model.eval()
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            return self.task.sounds(run.model, run.recipe.data)
+
+    def save_checkpoint(self) -> str:
+        """Write weights and recipe as they are now into a folder of their own; gives its name."""
+        name = f"checkpoint-{self.run.steps_done:06d}"
+        save_now(self.run, self.space, self.folder.path / name)
+        self.folder.write_recipe(self._recipe_now(), self.space.about(), f"{name}/recipe.yaml")
+        return name
+
+    def save_recipe(self) -> str:
+        """Write the recipe as it is turned now; gives the file's name."""
+        name = f"recipe-{self.run.steps_done:06d}.yaml"
+        self.folder.write_recipe(self._recipe_now(), self.space.about(), name)
+        return name
+
+    def _recipe_now(self) -> dict[str, Any]:
+        return turned_recipe(self.recipe, self.session.values).model_dump()
+
+
+def _settings(request: LiveRequest, target: Target) -> dict[str, Any]:
+    """The recipe's values that are fixed: those given, and where a session begins, unless it was given a recipe."""
+    given = dict(request.settings)
+    is_recipe = request.study is not None or request.recipe is not None or not target.file.modes
+    if is_recipe:
+        return given
+    start: dict[str, Any] = dict(START)
+    if "optimizer" in given:
+        start = {"learning_rate": None, "optimizer_kwargs": {}}
+    return {key: value for key, value in start.items() if not any(path.split(".")[0] == key for path in given)} | given
+
+
+def _check_actions(task: Task) -> None:
+    taken = [name for name in task.actions if name in WORDS or "=" in name]
+    if taken:
+        rule = "an action of the task has the name of one of a session's own, or '=' in it"
+        raise UsageError(rule, place=type(task).__name__, value=taken[0], hint=f"A session's own: {', '.join(WORDS)}.")
