@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tuner import __version__
-from tuner.cli import analyze, applying, check, confirm, dashboard, export, init, listing, run, schedule, train
+from tuner.cli import analyze, applying, check, confirm, dashboard, export, init, listing, live, run, schedule, train
 from tuner.errors import InterruptedRunError, TunerError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command("train")(train.train)
 app.command("analyze")(analyze.analyze)
 app.command("confirm")(confirm.confirm)
 app.command("apply")(applying.apply)
+app.command("live")(live.live)
 app.command("schedule")(schedule.schedule)
 app.command("check")(check.check)
 app.command("init")(init.init)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from tuner.errors import UsageError
+from tuner.errors import InterruptedRunError, UsageError
 from tuner.live.controls import Control
 from tuner.live.folder import SessionFolder
+from tuner.live.link import Link
 from tuner.live.recipe_controls import START, controls_of, turned_recipe
 from tuner.live.replay import save_now
 from tuner.live.session import Hooks, Session
@@ -21,10 +22,12 @@ from tuner.objective import goal_of
 from tuner.probe import Probe
 from tuner.recipe import Recipe
 from tuner.registry import source_hash
+from tuner.report.words import plural
 from tuner.resolve import resolve
 from tuner.search_space import SearchSpace
 from tuner.search_space.build import plain_space
 from tuner.search_space.file import Target
+from tuner.signals import Interrupts
 from tuner.single import TrainRequest, target_of
 from tuner.storage.studies import versions
 from tuner.tasks import Task, load_task, task_source
@@ -48,6 +51,8 @@ class LiveRequest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     recipe: str | None = None
     device: str = "auto"
+    host: str = "127.0.0.1"
+    port: int | None = None
 
 
 class LiveTraining:
@@ -62,6 +67,7 @@ class LiveTraining:
         watcher: Callable[[LiveTraining], Watcher] = lambda training: Nobody(),
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
+        self.request, self._check_stop = request, check_stop
         target = target_of(TrainRequest(request.target, request.study, request.trial, request.studies))
         space = plain_space(target, _settings(request, target), request.recipe)
         self.task: Task = load_task(space.task)
@@ -73,18 +79,21 @@ class LiveTraining:
         self.run = TurnedRun(self.trainer, self.recipe, Turns(), check_stop)
         self.folder = SessionFolder.free(request.studies, self.space.name)
         self.controls: list[Control] = controls_of(self.recipe, self.task, self.probe)
-        self.buttons = (*BUTTONS, *(("action",) if self.task.actions else ()), *(("listen",) if self._sounds() else ()))
+        self.buttons = (
+            *BUTTONS,
+            *(("action",) if self.task.actions else ()),
+            *(("listen",) if self.task.sound_names else ()),
+        )
         self._write_beginning()
         self.watcher = watcher(self)
         self.session = Session(self.run, self.controls, self.buttons, self.folder, self.watcher, self._hooks())
+        if isinstance(self.watcher, Link):
+            self.watcher.desk = self.session.desk
 
     @property
     def title(self) -> str:
         """What the session is called."""
         return self.folder.path.name
-
-    def _sounds(self) -> bool:
-        return type(self.task).sounds is not Task.sounds
 
     def _write_beginning(self) -> None:
         self.run.turns.act(0, "scheduler=none")
@@ -101,17 +110,19 @@ class LiveTraining:
             preview=self.preview,
             save=self.save_checkpoint,
             save_recipe=self.save_recipe,
-            listen=self.listen if self._sounds() else None,
+            listen=self.listen if self.task.sound_names else None,
+            while_waiting=self._check_stop,
         )
 
     def train(self) -> None:
-        """Train until the session is stopped; then the weights are saved."""
+        """Train until the session is stopped; then the weights are saved, whatever ended it."""
         try:
             while self.session.step():
                 records = self.run.step()
                 self.session.end_step(self.run.last)
                 for record in records:
                     self._tell_epoch(record)
+                self._check_stop()
         finally:
             self.end()
 
@@ -156,6 +167,42 @@ class LiveTraining:
 
     def _recipe_now(self) -> dict[str, Any]:
         return turned_recipe(self.recipe, self.session.values).model_dump()
+
+
+def train_live(request: LiveRequest) -> Iterator[str]:
+    """Train with a page until it is stopped; gives lines for a person. Ctrl-C ends it as the stop button does."""
+    with Interrupts() as interrupts:
+        with interrupts.at_once():
+            training = LiveTraining(request, _link, interrupts.check)
+        assert isinstance(training.watcher, Link)
+        yield f"{training.title}: {training.watcher.url}\nCtrl-C ends it."
+        ended = "ended"
+        try:
+            training.train()
+        except InterruptedRunError:
+            pass
+        except BaseException as error:
+            ended = f"ended by {type(error).__name__}: {error}"
+            raise
+        finally:
+            training.watcher.close(ended)
+    yield f"{plural(training.run.steps_done, 'step')} trained, saved in {training.folder.path}"
+    yield f"Train it again: tuner train {training.space.task} --timeline {training.folder.path}"
+
+
+def _link(training: LiveTraining) -> Link:
+    """The page's process, which knows beside controls and buttons what there is to see."""
+    return Link(
+        training.title,
+        training.controls,
+        training.buttons,
+        training.request.host,
+        training.request.port,
+        note=f"{training.space.task} on {training.trainer.device}",
+        metric=training.space.metric,
+        actions=training.task.actions,
+        sounds=tuple(training.task.sound_names),
+    )
 
 
 def _settings(request: LiveRequest, target: Target) -> dict[str, Any]:

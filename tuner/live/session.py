@@ -19,6 +19,8 @@ from tuner.turns import Turns
 STEPS_PER_UPDATE = "steps_per_update"
 """The control that says how many steps pass between two updates of the page."""
 
+WAIT_SECONDS = 0.2
+
 SNAPSHOTS_KEPT = 3
 """Checkpoints in memory, the last good one aside."""
 
@@ -49,12 +51,16 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Hooks:
-    """What is done for a session outside of training: a picture, files (each gives its name), sounds (WAV)."""
+    """What is done for a session outside of training: a picture, files (each gives its name), sounds (WAV).
+
+    `while_waiting` is called several times a second during a pause, and may raise to end the session.
+    """
 
     preview: Callable[[], Any] | None = None
     save: Callable[[], str] | None = None
     save_recipe: Callable[[], str] | None = None
     listen: Callable[[], Mapping[str, bytes]] | None = None
+    while_waiting: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Session:
 
     `values` holds what each control stands at. What is turned stands in the body's `turns`, and in the folder, before
     the step that it takes effect at; all of a step takes effect at once, right before the step, as it will when the
-    record is trained again.
+    record is trained again. Where nobody is there to go on (not `attended`), a loss that is not finite does not pause.
     """
 
     def __init__(
@@ -86,8 +92,9 @@ class Session:
         folder: SessionFolder | None = None,
         watcher: Watcher | None = None,
         hooks: Hooks | None = None,
+        attended: bool = True,
     ) -> None:
-        self.body, self.folder, self.hooks = body, folder, hooks or Hooks()
+        self.body, self.folder, self.hooks, self.attended = body, folder, hooks or Hooks(), attended
         self.watcher: Watcher = watcher or Nobody()
         self.controls = {control.name: control for control in controls}
         self.desk = Desk(self.controls, buttons)
@@ -114,7 +121,8 @@ class Session:
         if self._waits():
             self.publish(preview=True)
             while self._waits():
-                self.desk.wait(1.0)
+                self.desk.wait(WAIT_SECONDS)
+                self.hooks.while_waiting()
                 if self._take():
                     self.publish(preview=self._ahead)
             self.pace.rest()
@@ -303,7 +311,7 @@ class Session:
         last = rows[-1][0] if broken is None else broken - 1
         self.good = max((step for step in self.body.snapshots if step <= last), default=self.good)
         if broken is not None and self.broken_at < 0:
-            self.paused, self.broken_at = True, broken
+            self.paused, self.broken_at = self.attended, broken
             self.watcher.tell("note", text=f"the loss is not finite at step {broken}: paused", level="warning")
 
     def _tell_state(self) -> None:

@@ -107,7 +107,7 @@ class Task(ABC):
     `data` take, with their defaults: other names in a recipe's `model` and `data` are errors; `--data PATH` sets
     the data option `path`. `properties` are the data options that `batch` reads anew at every step, and so may
     follow a timeline or be turned live, from one end to the other of `ranges`; `actions` are the names that
-    `on_action` knows, `phases` those that `batch` does (empty: any).
+    `on_action` knows, `phases` those that `batch` does (empty: any), `sound_names` those that `sounds` gives.
     `fusable` is False for models that must train alone, `held_out` where validation is on samples that are
     trained on, by design.
     """
@@ -119,6 +119,7 @@ class Task(ABC):
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     actions: ClassVar[tuple[str, ...]] = ()
     phases: ClassVar[tuple[str, ...]] = ()
+    sound_names: ClassVar[tuple[str, ...]] = ()
     held_out: ClassVar[bool] = True
     fusable: ClassVar[bool] = True
 

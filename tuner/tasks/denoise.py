@@ -74,6 +74,7 @@ class Denoise(Task):
         "sources": 18,
         "seconds": 2.0,
     }
+    sound_names: ClassVar[tuple[str, ...]] = ("noisy", "cleaned", "clean")
 
     def data(self, options: Mapping[str, Any]) -> Data:
         """Segments to train on, clips to validate on (see `audio.clips`); `UsageError` for options out of range."""

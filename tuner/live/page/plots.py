@@ -1,0 +1,106 @@
+"""Plots: curves over all steps, a mark at each change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nicegui import ui
+
+from tuner.live.page.history import Curve
+from tuner.live.watching import Change
+
+COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22")
+"""Matplotlib's, which are told apart by most."""
+
+FAINT = 0.3
+MOST_MARKS = 40
+
+
+class Plot:
+    """Curves by name, smoothed over what they really were; `select` says which of them are shown at first."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.names: tuple[str, ...] = ()
+        self.chart = ui.echart(_options(title)).classes("w-full h-72")
+
+    def draw(
+        self,
+        curves: dict[str, Curve],
+        marks: list[tuple[int, str]],
+        smoothing: float,
+        logarithmic: bool,
+        first: tuple[str, ...] = (),
+    ) -> None:
+        """Show curves as they are now; of those not in `first` (empty: all) only the name in the legend."""
+        series: list[dict[str, Any]] = []
+        for number, (name, curve) in enumerate(curves.items()):
+            color = COLORS[number % len(COLORS)]
+            thin = len(curve.points) < 3
+            if smoothing > 0:
+                series.append(_line(name, curve.envelope(), color, FAINT, 1))
+            line = curve.line(smoothing) if smoothing > 0 else curve.envelope()
+            series.append(_line(name, line, color, 1.0, 2) | ({"showSymbol": True} if thin else {}))
+        series.append({"type": "line", "data": [], "silent": True, "animation": False, "markLine": _marks(marks)})
+        options = self.chart.options
+        if tuple(curves) != self.names:
+            self.names = tuple(curves)
+            options["legend"]["data"] = list(curves)
+            options["legend"]["selected"] = {name: not first or name in first for name in curves}
+        else:
+            options["legend"].pop("selected", None)  # what a person has chosen since stays
+        options["yAxis"]["type"] = "log" if logarithmic else "value"
+        options["series"] = series
+        self.chart.update()
+
+
+def _line(name: str, data: list[list[float]], color: str, opacity: float, width: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "line",
+        "data": data,
+        "showSymbol": False,
+        "animation": False,
+        "color": color,
+        "lineStyle": {"width": width, "opacity": opacity},
+        "emphasis": {"disabled": True},
+    }
+
+
+def _marks(marks: list[tuple[int, str]]) -> dict[str, Any]:
+    return {
+        "symbol": "none",
+        "silent": True,
+        "animation": False,
+        "lineStyle": {"color": "#888", "type": "dashed", "width": 1},
+        "data": [{"xAxis": step, "label": _label(words)} for step, words in marks[-MOST_MARKS:]],
+    }
+
+
+def _label(words: str) -> dict[str, Any]:
+    return {
+        "formatter": words, "fontSize": 10, "color": "#888", "rotate": 90, "position": "insideEndTop", "distance": 2,
+    }  # fmt: skip
+
+
+def marks_of(changes: list[Change], labels: dict[str, str]) -> list[tuple[int, str]]:
+    """Step and words of each mark; what changed at one step has one."""
+    from tuner.live.page.changes import brief
+
+    found: dict[int, list[str]] = {}
+    for change in changes:
+        if change.name not in ("save", "stop"):
+            found.setdefault(change.step, []).append(brief(change, labels))
+    return [(step, ", ".join(words)[:60]) for step, words in found.items()]
+
+
+def _options(title: str) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "left": 8, "top": 4, "textStyle": {"fontSize": 14, "color": "#888"}},
+        "grid": {"left": 64, "right": 24, "top": 56, "bottom": 36},
+        "legend": {"top": 4, "right": 8, "left": 120, "type": "scroll", "textStyle": {"color": "#888"}, "data": []},
+        "tooltip": {"trigger": "axis", "confine": True},
+        "xAxis": {"type": "value", "name": "step", "nameLocation": "middle", "nameGap": 22, "max": "dataMax"},
+        "yAxis": {"type": "value", "scale": True, "splitLine": {"lineStyle": {"opacity": 0.25}}},
+        "series": [],
+    }
