@@ -14,7 +14,7 @@ from tuner.errors import UsageError
 from tuner.live.controls import Control, Value, control_of
 from tuner.live.desk import Press
 from tuner.live.folder import SessionFolder
-from tuner.live.pictures import side_by_side
+from tuner.live.pictures import as_array
 from tuner.live.session import Hooks, Session
 from tuner.live.watching import Change, Nobody, Watcher
 from tuner.turns import Turns
@@ -309,8 +309,8 @@ class Live:
         """Let the next `step` be False."""
         self.session.desk.press("stop")
 
-    def _preview(self) -> Any:
-        return side_by_side(self._pictures)
+    def _preview(self) -> list[Any]:
+        return [as_array(value, name) for name, value in self._pictures.items()]
 
     def _save(self) -> str:
         """Write the model's weights; gives the file's name."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 
-LEAST_SECONDS = 0.05
+LEAST_SECONDS = 0.03
 """What goes on by itself is told no more often than this."""
 
-PREVIEW_SHARE = 0.05
+PREVIEW_SHARE = 0.02
 """The most of the time that previews may take."""
 
-SNAPSHOT_SHARE = 0.02
+SNAPSHOT_SHARE = 0.01
 """The most of the time that checkpoints in memory may take."""
 
 SNAPSHOT_SECONDS = 15.0

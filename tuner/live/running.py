@@ -86,7 +86,9 @@ class LiveTraining:
         )
         self._write_beginning()
         self.watcher = watcher(self)
-        self.session = Session(self.run, self.controls, self.buttons, self.folder, self.watcher, self._hooks())
+        attended = isinstance(self.watcher, Link)
+        hooks = self._hooks()
+        self.session = Session(self.run, self.controls, self.buttons, self.folder, self.watcher, hooks, attended)
         if isinstance(self.watcher, Link):
             self.watcher.desk = self.session.desk
 
@@ -107,7 +109,7 @@ class LiveTraining:
 
     def _hooks(self) -> Hooks:
         return Hooks(
-            preview=self.preview,
+            preview=self.preview if isinstance(self.watcher, Link) else None,
             save=self.save_checkpoint,
             save_recipe=self.save_recipe,
             listen=self.listen if self.task.sound_names else None,
@@ -137,13 +139,13 @@ class LiveTraining:
         self.folder.write_turns(self.run.turns)
         save_now(self.run, self.space, self.folder.path)
 
-    def preview(self) -> np.ndarray | None:
-        """What the task shows of the model as it is now: height x width x 3, uint8; None where it shows nothing."""
+    def preview(self) -> list[np.ndarray]:
+        """What the task shows of the model as it is now: height x width x 3, uint8; empty where it shows nothing."""
         run = self.run.run
         run.model.eval()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             picture = self.task.preview(run.model, run.data)
-        return None if picture is None else np.asarray(picture.convert("RGB"))
+        return [] if picture is None else [np.asarray(picture.convert("RGB"))]
 
     def listen(self) -> dict[str, bytes]:
         """What the task lets one hear of the model as it is now, as WAV files by name."""
@@ -173,7 +175,7 @@ def train_live(request: LiveRequest) -> Iterator[str]:
     """Train with a page until it is stopped; gives lines for a person. Ctrl-C ends it as the stop button does."""
     with Interrupts() as interrupts:
         with interrupts.at_once():
-            training = LiveTraining(request, _link, interrupts.check)
+            training = LiveTraining(request, link_of, interrupts.check)
         assert isinstance(training.watcher, Link)
         yield f"{training.title}: {training.watcher.url}\nCtrl-C ends it."
         ended = "ended"
@@ -190,7 +192,7 @@ def train_live(request: LiveRequest) -> Iterator[str]:
     yield f"Train it again: tuner train {training.space.task} --timeline {training.folder.path}"
 
 
-def _link(training: LiveTraining) -> Link:
+def link_of(training: LiveTraining) -> Link:
     """The page's process, which knows beside controls and buttons what there is to see."""
     return Link(
         training.title,

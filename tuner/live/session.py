@@ -51,12 +51,12 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Hooks:
-    """What is done for a session outside of training: a picture, files (each gives its name), sounds (WAV).
+    """What is done for a session outside of training: pictures (arrays), files (each gives its name), sounds (WAV).
 
     `while_waiting` is called several times a second during a pause, and may raise to end the session.
     """
 
-    preview: Callable[[], Any] | None = None
+    preview: Callable[[], list[Any]] | None = None
     save: Callable[[], str] | None = None
     save_recipe: Callable[[], str] | None = None
     listen: Callable[[], Mapping[str, bytes]] | None = None
@@ -299,9 +299,9 @@ class Session:
             self._judge(rows)
         if preview and self.hooks.preview is not None:
             started = time.perf_counter()
-            picture = self.hooks.preview()
-            if picture is not None:
-                self.watcher.show("frame", picture=picture, step=self.steps_done)
+            pictures = self.hooks.preview()
+            if pictures:
+                self.watcher.show("frame", pictures=pictures, step=self.steps_done)
             self.pace.previewed(started)
         self._tell_state()
 

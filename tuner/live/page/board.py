@@ -10,9 +10,13 @@ from typing import Any
 
 from tuner.live.controls import Control
 from tuner.live.page.history import History
+from tuner.live.pictures import side_by_side
 from tuner.live.watching import Change
 
 NOTES_KEPT = 50
+
+ORDINARY = ("state", "rows", "epoch", "frame")
+"""What is told all the time, and is drawn when there is time for it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,10 @@ class Play:
 
 
 class Board:
-    """The newest of everything. `ask` sends a wish to the training; browsers wait for `news`."""
+    """The newest of everything. `ask` sends a wish to the training; browsers wait for `news`.
+
+    `urgent` counts what a person waits for.
+    """
 
     def __init__(self, about: Mapping[str, Any], ask: Callable[[dict[str, Any]], None]) -> None:
         self.title: str = about["title"]
@@ -53,16 +60,29 @@ class Board:
         self.sounds: dict[str, bytes] = {}
         self.refused: dict[str, int] = {}
         self.ended = ""
+        self.urgent = 0
         self.frame_number, self.frame_step = 0, 0
-        self._picture: Any = None
-        self._encoded: tuple[int, bytes] = (0, b"")
+        self._pictures: list[Any] = []
+        self._encoded: tuple[bytes, int] = (b"", 0)
         self._waiting: set[asyncio.Event] = set()
 
     def take(self, messages: list[dict[str, Any]]) -> None:
         """Take what the training says, and wake whoever waits for it."""
         for message in messages:
             content = dict(message)
-            getattr(self, f"_take_{content.pop('kind')}")(**content)
+            kind = content.pop("kind")
+            if kind not in ORDINARY or (kind == "state" and self._answers(content)):
+                self.urgent += 1
+            getattr(self, f"_take_{kind}")(**content)
+        self.wake()
+
+    def _answers(self, state: dict[str, Any]) -> bool:
+        """Whether a state says what a person has brought about, and not only how far the training is."""
+        return any(self.state.get(key) != state.get(key) for key in ("values", "paused", "stopped", "can_undo"))
+
+    def look(self) -> None:
+        """Let every browser look again at once."""
+        self.urgent += 1
         self.wake()
 
     def wake(self) -> None:
@@ -86,12 +106,12 @@ class Board:
         number = self.notes[-1].number + 1 if self.notes else 1
         self.notes = [*self.notes[-NOTES_KEPT:], Note(number, text, level, to)]
 
-    def frame(self) -> bytes:
-        """The newest picture as PNG, encoded when it is first asked for; empty without one."""
-        number, picture = self.frame_number, self._picture
-        if picture is not None and self._encoded[0] != number:
-            self._encoded = number, _png(picture)
-        return self._encoded[1]
+    def frame(self) -> tuple[bytes, int]:
+        """The newest picture as PNG, encoded when it is first asked for, and its number; empty without one."""
+        number, pictures = self.frame_number, self._pictures
+        if self._encoded[1] != number:
+            self._encoded = _png(side_by_side(pictures)), number
+        return self._encoded
 
     def _take_state(self, **state: Any) -> None:
         self.state = state
@@ -106,8 +126,8 @@ class Board:
     def _take_change(self, **change: Any) -> None:
         self.changes.append(Change(**change))
 
-    def _take_frame(self, picture: Any, step: int) -> None:
-        self._picture, self.frame_step = picture, step
+    def _take_frame(self, pictures: list[Any], step: int) -> None:
+        self._pictures, self.frame_step = pictures, step
         self.frame_number += 1
 
     def _take_note(self, text: str, level: str) -> None:

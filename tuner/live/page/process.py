@@ -38,8 +38,9 @@ def _socket(host: str, port: int | None) -> socket.socket:
     from tuner.live.link import PORT
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a picture's last bytes do not wait
     try:
         listening.bind((host, PORT if port is None else port))
         listening.listen()

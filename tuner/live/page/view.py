@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import partial
 from typing import Any
@@ -18,10 +19,31 @@ from tuner.live.page.widgets import Widget, widget_for
 PLOT_SECONDS = 0.4
 """Curves are drawn no more often than this."""
 
+DRAW_SECONDS = 0.1
+"""What nobody waits for is drawn no more often than this."""
+
 IDLE_SECONDS = 5.0
+"""Seconds after which a page looks again though there is no news."""
+
+FOLLOW = """
+async (id) => {
+  const image = document.getElementById(id);
+  for (let number = 0; image.isConnected; ) {
+    try {
+      const answer = await fetch(`/picture?after=${number}`);
+      if (answer.status !== 200) continue;
+      number = Number(answer.headers.get("X-Number"));
+      const address = URL.createObjectURL(await answer.blob());
+      await new Promise((drawn) => { image.onload = image.onerror = drawn; image.src = address; });
+      URL.revokeObjectURL(address);
+    } catch { await new Promise((waited) => setTimeout(waited, 1000)); }
+  }
+}
+"""
+"""Brings an image element to the newest picture, again and again; it asks for the next when it has drawn one."""
 
 STYLE = """
-.live-picture img { image-rendering: pixelated; }
+.live-picture { image-rendering: pixelated; max-width: 100%; max-height: 28rem; object-fit: contain; }
 .nicegui-content { padding: 0.75rem; }
 """
 
@@ -30,9 +52,16 @@ def add_page(board: Board) -> None:
     """Serve the page, pictures and sounds of a board."""
     holder = Holder()
 
-    @app.get("/picture/{number}")
-    def picture(number: int) -> Response:
-        return Response(board.frame(), media_type="image/png", headers={"Cache-Control": "no-store"})
+    @app.get("/picture")
+    async def picture(after: int = 0) -> Response:
+        """The newest picture, once there is a newer one than number `after`."""
+        until = time.monotonic() + IDLE_SECONDS
+        while board.frame_number <= after and time.monotonic() < until:
+            await board.news(IDLE_SECONDS)
+        if board.frame_number <= after:
+            return Response(status_code=204)
+        content, number = await asyncio.to_thread(board.frame)
+        return Response(content, media_type="image/png", headers={"Cache-Control": "no-store", "X-Number": str(number)})
 
     @app.get("/sound/{number}/{name}")
     def sound(number: int, name: str) -> Response:
@@ -67,12 +96,12 @@ class View:
 
     def _come(self) -> None:
         self.holder.come(self.client.id)
-        self.board.wake()
+        self.board.look()
 
     def _go(self) -> None:
         if not self.client.has_socket_connection:
             self.holder.go(self.client.id)
-            self.board.wake()
+            self.board.look()
 
     @property
     def _holds(self) -> bool:
@@ -141,8 +170,7 @@ class View:
 
     def _build_preview(self) -> None:
         with ui.column().classes("w-full gap-1") as self.preview:
-            self.picture = ui.interactive_image().classes("live-picture max-w-full max-h-[28rem]")
-            self.picture.props('data-live="picture"')
+            self.picture = ui.element("img").classes("live-picture").props('data-live="picture" alt="preview"')
             with ui.row().classes("items-center gap-2"):
                 self.caption = ui.label().classes("text-xs text-gray-500").props('data-live="caption"')
                 for name in self.board.sound_names:
@@ -202,25 +230,29 @@ class View:
 
     def _take_controls(self) -> None:
         self.holder.take(self.client.id)
-        self.board.wake()
+        self.board.look()
 
     def _plots_changed(self) -> None:
         self._plots_due = True
-        self.board.wake()
+        self.board.look()
 
     # -- what a person sees ---------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
         """Draw whatever is new, as fast as the browser takes it."""
         await self.client.connected()
+        self.client.run_javascript(f"({FOLLOW})('{self.picture.html_id}')")
         while not self.client.is_deleted:
             with self.client:
                 self._refresh()
+            seen, drawn = self.board.urgent, time.monotonic()
             try:
                 await self.client.run_javascript("0", timeout=IDLE_SECONDS)  # it has drawn what was sent before
             except TimeoutError:
                 continue
             await self.board.news(self._patience())
+            while self.board.urgent == seen and (rest := drawn + DRAW_SECONDS - time.monotonic()) > 0:
+                await self.board.news(rest)
 
     def _patience(self) -> float:
         """Seconds until something is to be drawn even if nothing is new."""
@@ -236,7 +268,6 @@ class View:
             self._frame = board.frame_number
             self.preview.set_visibility(self._frame > 0)
             if self._frame:
-                self.picture.set_source(f"/picture/{self._frame}")
                 self.caption.text = f"after {board.frame_step:,} steps"
         new_changes = len(board.changes) != self._listed
         due = board.history.last_step != self._drawn_step and time.monotonic() - self._drawn_at >= PLOT_SECONDS
@@ -256,8 +287,9 @@ class View:
         self.losses.draw(ordered, marks, smoothing, logarithmic)
         self.metrics.chart.set_visibility(bool(board.history.epochs))
         if board.history.epochs:
-            shown = tuple(name for name in (board.metric, "train_loss", "val_loss") if name in board.history.epochs)
-            self.metrics.draw(board.history.epochs, marks, 0.0, False, shown[:1])
+            first = (board.metric, "val_loss", "train_loss")
+            epochs = {name: board.history.epochs[name] for name in first if name in board.history.epochs}
+            self.metrics.draw(epochs | board.history.epochs, marks, 0.0, False, tuple(epochs)[:1])
 
     def _show_state(self, state: dict[str, Any]) -> None:
         paused = bool(state.get("paused"))

@@ -63,7 +63,7 @@ class Widget(ABC):
             self._build()
         if control.hint:
             with self.box:
-                ui.tooltip(control.hint).props("delay=500 max-width=280px")
+                ui.tooltip(control.hint).props('delay=600 max-width=280px anchor="center right" self="center left"')
 
     @abstractmethod
     def _build(self) -> None:

@@ -1,0 +1,178 @@
+"""What the live page costs and how fast it is: throughput with and without it in turn, delays, frames.
+
+    python benchmarks/live.py [--tasks picture digits] [--windows 10] [--seconds 4] [--drags 40]
+
+Training has one core; the page's process and a headless Chromium have the others. Needs chromium, chromium-driver and
+`pip install selenium`. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+
+from tuner.live import Live
+from tuner.live.link import Link
+from tuner.live.running import LiveRequest, LiveTraining, link_of
+
+OBSERVE = """
+window.released = 0; window.delays = []; window.frames = 0;
+document.addEventListener('pointerup', () => { window.released = performance.now(); }, true);
+document.addEventListener('mouseup', () => { window.released = performance.now(); }, true);
+new MutationObserver(() => {
+  if (window.released) { window.delays.push(performance.now() - window.released); window.released = 0; }
+}).observe(document.querySelector('[data-live="changes"] tbody'), {childList: true, subtree: true, characterData: true});
+const image = document.querySelector('[data-live="picture"]');
+if (image) image.addEventListener('load', () => { window.frames += 1; });
+"""
+
+
+@contextmanager
+def browser(cores: set[int]) -> Iterator[webdriver.Chrome]:
+    """A headless Chromium on some of the cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)  # what is started now keeps to them
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,1400"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    os.sched_setaffinity(0, before)
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def steps_in(training: LiveTraining, seconds: float) -> float:
+    """Steps a second over so many seconds."""
+    started, steps = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        training.session.step()
+        training.run.step()
+        training.session.end_step(training.run.last)
+        steps += 1
+    return steps / (time.perf_counter() - started)
+
+
+def throughput(task: str, windows: int, seconds: float, mine: set[int], others: set[int]) -> None:
+    """Steps a second with the page open and without one, window by window in turn."""
+    with tempfile.TemporaryDirectory() as folder, browser(others) as driver:
+        request = LiveRequest(task, studies=Path(folder), port=0)
+        os.sched_setaffinity(0, others)
+        seen = LiveTraining(request, link_of)
+        os.sched_setaffinity(0, mine)
+        assert isinstance(seen.watcher, Link)
+        alone = LiveTraining(request)
+        driver.get(seen.watcher.url)
+        time.sleep(3)
+        pairs = []
+        for training in (seen, alone):
+            steps_in(training, 1.0)
+        for _ in range(windows):
+            pairs.append((steps_in(seen, seconds), steps_in(alone, seconds)))
+        ratios = [with_page / without for with_page, without in pairs]
+        quartiles = statistics.quantiles(ratios, n=4)
+        print(
+            f"{task}: {statistics.median(p for p, _ in pairs):.1f} steps/s with the page open, "
+            f"{statistics.median(w for _, w in pairs):.1f} without: {100 * statistics.median(ratios):.1f} % "
+            f"(quartiles {100 * quartiles[0]:.1f} and {100 * quartiles[2]:.1f}; {windows} windows of {seconds:g} s each)"
+        )
+        seen.watcher.close("ended")
+
+
+def delays(drags: int, mine: set[int], others: set[int]) -> None:
+    """Milliseconds from the release of a slider until the page shows the change, the training in a thread."""
+    with tempfile.TemporaryDirectory() as folder, browser(others) as driver:
+        os.sched_setaffinity(0, others)
+        training = LiveTraining(LiveRequest("picture", studies=Path(folder), port=0), link_of)
+        os.sched_setaffinity(0, mine)
+        assert isinstance(training.watcher, Link)
+        arrived: list[int] = []
+        put = training.session.desk._put
+
+        def noted(wish: object) -> None:
+            arrived.append(training.session.steps_done)
+            put(wish)  # type: ignore[arg-type]
+
+        training.session.desk._put = noted  # type: ignore[method-assign, assignment]
+        thread = threading.Thread(target=training.train)
+        thread.start()
+        driver.get(training.watcher.url)
+        time.sleep(3)
+        driver.execute_script(OBSERVE)
+        slider = driver.find_element(By.CSS_SELECTOR, '[data-control="learning_rate"] .q-slider')
+        for number in range(drags):
+            ActionChains(driver, duration=20).drag_and_drop_by_offset(slider, 40 + number % 7 * 9, 0).perform()
+            time.sleep(0.4)
+        found = driver.execute_script("return window.delays")
+        training.session.desk.press("stop")
+        thread.join()
+        waits = [change.step - step for change, step in zip(training.session.changes, arrived, strict=False)]
+        print(
+            f"release to shown: median {statistics.median(found):.0f} ms, "
+            f"90th percentile {statistics.quantiles(found, n=10)[-1]:.0f} ms ({len(found)} drags); "
+            f"steps from arrival to the first with the new value: at most {max(waits)}"
+        )
+        training.watcher.close("ended")
+
+
+def frames(seconds: float, others: set[int]) -> None:
+    """Pictures of 256 x 256 that a browser loads a second, when one is ready at every step of a loop of one's own."""
+    with tempfile.TemporaryDirectory() as folder, browser(others) as driver:
+        ready = [torch.rand(256, 256, 3) for _ in range(10)]
+        with Live("frames", folder=folder, port=0) as live:
+            driver.get(str(live.url))
+            counted: list[float] = []
+
+            def watch() -> None:
+                time.sleep(3)
+                driver.execute_script(OBSERVE)
+                started = time.perf_counter()
+                time.sleep(seconds)
+                counted.append(driver.execute_script("return window.frames") / (time.perf_counter() - started))
+                live.stop()
+
+            thread = threading.Thread(target=watch)
+            thread.start()
+            while live.step():
+                live.log(loss=1.0, image=ready[live.steps_done % 10])
+                live.end_step()
+                time.sleep(0.005)
+            thread.join()
+    print(f"pictures of 256 x 256: {counted[0]:.1f} a second")
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="*", default=["picture", "digits"])
+    parser.add_argument("--windows", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--drags", type=int, default=40)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cores = sorted(os.sched_getaffinity(0))
+    mine, others = {cores[0]}, set(cores[1:]) or {cores[0]}
+    for task in arguments.tasks:
+        throughput(task, arguments.windows, arguments.seconds, mine, others)
+    delays(arguments.drags, mine, others)
+    frames(5.0, others)
+
+
+if __name__ == "__main__":
+    main()
