@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-MOST = 1000
+MOST = 400
 """Points that a curve has at most; at as many, two and two become one."""
 
 

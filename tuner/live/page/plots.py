@@ -42,16 +42,16 @@ class Plot:
             line = curve.line(smoothing) if smoothing > 0 else curve.envelope()
             series.append(_line(name, line, color, 1.0, 2) | ({"showSymbol": True} if thin else {}))
         series.append({"type": "line", "data": [], "silent": True, "animation": False, "markLine": _marks(marks)})
-        options = self.chart.options
+        options: dict[str, Any] = {
+            "series": series,
+            "yAxis": {"type": "log" if logarithmic else "value"},
+            "legend": {"data": list(curves)},
+        }
         if tuple(curves) != self.names:
             self.names = tuple(curves)
-            options["legend"]["data"] = list(curves)
             options["legend"]["selected"] = {name: not first or name in first for name in curves}
-        else:
-            options["legend"].pop("selected", None)  # what a person has chosen since stays
-        options["yAxis"]["type"] = "log" if logarithmic else "value"
-        options["series"] = series
-        self.chart.update()
+        # Not through the element's options, which would be copied number by number.
+        self.chart.run_chart_method("setOption", options, {"replaceMerge": ["series"]})
 
 
 def _line(name: str, data: list[list[float]], color: str, opacity: float, width: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from functools import partial
 from typing import Any
@@ -16,10 +17,10 @@ from tuner.live.page.board import Board
 from tuner.live.page.plots import Plot, marks_of
 from tuner.live.page.widgets import Widget, widget_for
 
-PLOT_SECONDS = 0.4
-"""Curves are drawn no more often than this."""
+PLOT_SECONDS, PLOT_PATIENCE = 0.4, 8
+"""Curves are drawn no more often than this, and than so many times as long as a browser takes to draw them."""
 
-DRAW_SECONDS = 0.1
+DRAW_SECONDS = 0.2
 """What nobody waits for is drawn no more often than this."""
 
 IDLE_SECONDS = 5.0
@@ -41,6 +42,9 @@ async (id) => {
 }
 """
 """Brings an image element to the newest picture, again and again; it asks for the next when it has drawn one."""
+
+DRAWN = "return new Promise((drawn) => requestAnimationFrame(() => setTimeout(() => drawn(0))))"
+"""Answers when a browser has drawn what was sent to it before; in a tab that nobody sees it does not."""
 
 STYLE = """
 .live-picture { image-rendering: pixelated; max-width: 100%; max-height: 28rem; object-fit: contain; }
@@ -87,7 +91,8 @@ class View:
         self._noted = board.notes[-1].number if board.notes else 0
         self._played = board.play.number if board.play else 0
         self._listed = self._frame = self._drawn_step = -1
-        self._drawn_at, self._plots_due = 0.0, True
+        self._state: dict[str, Any] = {}
+        self._drawn_at, self._plots_due, self._plot_seconds = 0.0, True, PLOT_SECONDS
         self._build()
         client.on_connect(self._come)
         client.on_disconnect(self._go)
@@ -245,22 +250,37 @@ class View:
         while not self.client.is_deleted:
             with self.client:
                 self._refresh()
-            seen, drawn = self.board.urgent, time.monotonic()
-            try:
-                await self.client.run_javascript("0", timeout=IDLE_SECONDS)  # it has drawn what was sent before
-            except TimeoutError:
-                continue
-            await self.board.news(self._patience())
-            while self.board.urgent == seen and (rest := drawn + DRAW_SECONDS - time.monotonic()) > 0:
+            seen, sent = self.board.urgent, time.monotonic()
+            if await self._is_drawn(seen) and self._drawn_at + DRAW_SECONDS > sent:  # curves were among it
+                self._plot_seconds = max(PLOT_SECONDS, PLOT_PATIENCE * (time.monotonic() - sent))
+            while self.board.urgent == seen and (rest := self._rest(sent)) > 0:
                 await self.board.news(rest)
 
-    def _patience(self) -> float:
-        """Seconds until something is to be drawn even if nothing is new."""
-        behind = self.board.history.last_step != self._drawn_step
-        return max(0.01, self._drawn_at + PLOT_SECONDS - time.monotonic()) if behind else IDLE_SECONDS
+    async def _is_drawn(self, seen: int) -> bool:
+        """Wait until the browser has drawn what it was sent; False where something urgent came before."""
+        drawn = asyncio.ensure_future(self._drawn())
+        while not drawn.done() and self.board.urgent == seen:
+            news = asyncio.ensure_future(self.board.news(IDLE_SECONDS))
+            await asyncio.wait({drawn, news}, return_when=asyncio.FIRST_COMPLETED)
+            news.cancel()
+        return drawn.done()
+
+    async def _drawn(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await self.client.run_javascript(DRAWN, timeout=IDLE_SECONDS)
+
+    def _rest(self, sent: float) -> float:
+        """Seconds to wait after something was sent: a little, and on if there is nothing to draw."""
+        now, board = time.monotonic(), self.board
+        if self._plots_due:
+            return 0.0
+        if board.state is not self._state:
+            return sent + DRAW_SECONDS - now
+        return IDLE_SECONDS
 
     def _refresh(self) -> None:
         board, state = self.board, self.board.state
+        self._state = state
         self._show_state(state)
         self._show_controls(state)
         self._show_notes()
@@ -270,11 +290,13 @@ class View:
             if self._frame:
                 self.caption.text = f"after {board.frame_step:,} steps"
         new_changes = len(board.changes) != self._listed
-        due = board.history.last_step != self._drawn_step and time.monotonic() - self._drawn_at >= PLOT_SECONDS
+        due = board.history.last_step != self._drawn_step and time.monotonic() - self._drawn_at >= self._plot_seconds
         if new_changes or due:
             self._listed = len(board.changes)
             self.table.rows = changes.rows(board.changes, board.history, board.controls)
-        if new_changes or due or self._plots_due:
+        if new_changes:
+            self._plots_due = True  # next time: what a person waits for comes first
+        elif due or self._plots_due:
             self._draw()
 
     def _draw(self) -> None:

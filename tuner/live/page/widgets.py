@@ -105,7 +105,7 @@ class NumberWidget(Widget):
             self.field.props(f'aria-label="{self.control.shown}"')
         self.slider = ui.slider(min=0, max=PLACES, step=1).props(f'dense aria-label="{self.control.shown}"')
         self.slider.classes("-mt-2")
-        self.slider.on("update:model-value", self._moved, throttle=0.05)
+        self.slider.on("update:model-value", self._moved, throttle=0.15)
         self.slider.on("change", self._let_go)
         self.field.on("keydown.enter", self._typed)
         self.field.on("blur", self._typed)
