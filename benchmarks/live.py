@@ -118,14 +118,14 @@ def delays(drags: int, mine: set[int], others: set[int]) -> None:
         slider = driver.find_element(By.CSS_SELECTOR, '[data-control="learning_rate"] .q-slider')
         for number in range(drags):
             ActionChains(driver, duration=20).drag_and_drop_by_offset(slider, 40 + number % 7 * 9, 0).perform()
-            time.sleep(0.4)
+            time.sleep(1.0)
         found = driver.execute_script("return window.delays")
         training.session.desk.press("stop")
         thread.join()
         waits = [change.step - step for change, step in zip(training.session.changes, arrived, strict=False)]
         print(
             f"release to shown: median {statistics.median(found):.0f} ms, "
-            f"90th percentile {statistics.quantiles(found, n=10)[-1]:.0f} ms ({len(found)} drags); "
+            f"90th percentile {statistics.quantiles(found, n=10)[-1]:.0f} ms ({len(found)} seen, {len(arrived)} arrived, of {drags} drags); "
             f"steps from arrival to the first with the new value: at most {max(waits)}"
         )
         training.watcher.close("ended")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from tuner.cli import options
+from tuner.errors import UsageError
 
 
 def run(
@@ -52,6 +53,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    around: Annotated[
+        Path | None,
+        typer.Option(
+            "--around",
+            help="Search around a session of `tuner live` (its folder).",
+            metavar="SESSION",
+            show_default=False,
+        ),
+    ] = None,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Go on with a study although its settings changed.")
     ] = False,
@@ -75,11 +85,19 @@ def run(
         "study_seed": study_seed,
     }
     fixed = parse_settings(settings or [], data)
-    target = task or which_target(studies, mode)
+    if around is not None and (space is not None or recipe is not None):
+        raise UsageError(
+            "goes without --space and --recipe: the session says both", place="--around", value=str(around)
+        )
+    target = task or ("" if around is not None else which_target(studies, mode))
     with reporter(quiet=quiet, as_json=json, studies=studies) as emit:
         from tuner.search import SearchRequest, quiet_optuna, search
 
         quiet_optuna()
+        if around is not None:
+            from tuner.around import space_around
+
+            target, study = str(space_around(around, task, mode)), study or f"{around.resolve().name}-{mode}"
         request = SearchRequest(
             target=target,
             mode=mode,
