@@ -80,8 +80,9 @@ class LoopBody:
         """A loop of one's own switches no optimizers."""
         return {}
 
-    def withdraw(self) -> None:
+    def withdraw(self) -> str:
         """Nothing is refused."""
+        raise AssertionError
 
     def settle(self) -> None:
         """Write what was turned at the next step into the optimizer, begin anew, or go back."""

@@ -120,7 +120,12 @@ class LiveTraining:
         """Train until the session is stopped; then the weights are saved, whatever ended it."""
         try:
             while self.session.step():
-                records = self.run.step()
+                try:
+                    records = self.run.step()
+                except Exception as error:  # a user's model, or no memory for such batches
+                    self.run.run.renew_batches()
+                    self.session.step_failed(error)
+                    continue
                 self.session.end_step(self.run.last)
                 for record in records:
                     self._tell_epoch(record)

@@ -39,8 +39,8 @@ class Body(Protocol):
     def settle(self) -> None:
         """Let what was turned at the next step take effect; `UsageError` for a setting that cannot be taken."""
 
-    def withdraw(self) -> None:
-        """Forget the action that `settle` could not take."""
+    def withdraw(self) -> str:
+        """Forget the action that `settle` could not take, and give it; `settle` may then be called again."""
 
     def take_snapshot(self) -> Any:
         """Keep how all stands, before anything of the next step is turned: its `step`, `settings` and `values`."""
@@ -134,13 +134,17 @@ class Session:
         return self.paused and not self._single and not self.body.stopped
 
     def _settle(self) -> None:
+        self._ahead = False
         try:
             self.body.settle()
-        except UsageError as error:
-            self.body.withdraw()
-            self.watcher.tell("refused", text=str(error), to="", name="")
+        except UsageError as error:  # what could not be told when it was asked
+            name = self.body.withdraw().partition("=")[0]
+            before = next((change.before for change in reversed(self.changes) if change.name == name), None)
+            if before is not None:
+                self.values[name] = before
+            self.watcher.tell("refused", text=str(error), to="", name=name)
             self._write()
-        self._ahead = False
+            self._settle()
 
     def _take(self) -> bool:
         """Do what was asked since the last time; gives whether that was anything."""
@@ -288,6 +292,15 @@ class Session:
         elif self.steps_done % int(self.values.get(STEPS_PER_UPDATE, 1)) == 0 and self.pace.may_tell():
             self.publish(preview=self.pace.may_preview())
             self._snapshot(turning=False)
+
+    def step_failed(self, error: Exception) -> None:
+        """A step came to nothing: pause, so that what was turned can be turned back; raises it if nobody is there."""
+        if not self.attended:
+            raise error
+        self.paused = True
+        text = f"the step failed, and the run is paused: {type(error).__name__}: {error}"
+        self.watcher.tell("note", text=text, level="warning")
+        self._tell_state()
 
     def publish(self, preview: bool = False) -> None:
         """Tell what happened since the last time; a loss that is not finite pauses the session."""

@@ -37,7 +37,9 @@ def check_setting(run: PlainRun, name: str, value: str) -> None:
     """Raise `UsageError` where `apply_setting` would, as far as that can be told now; changes nothing."""
     with _as_usage(name, value):
         if name == "optimizer":
-            _optimizer_for(run, value)
+            fresh = _optimizer_for(run, value)
+            if run.stepper is not None and run.recipe.scheduler is not None:
+                _stepper_for(run, run.recipe.scheduler, fresh)
         elif name == "scheduler" and value != NONE:
             _stepper_for(run, value, _optimizer_for(run, type(run.optimizer).__name__))
         elif name == "loss":

@@ -60,6 +60,7 @@ class TurnedRun:
         self._between_steps, self._on_save = between_steps, on_save
         self._wanted = {int(match[1]) for _, action in turns.actions if (match := RESTORE.fullmatch(action))}
         self._settled, self._fired, self._entry = -1, 0, dict[str, str]()
+        self._whole = True
         self.run = self._begin(0)
 
     def _begin(self, start: int) -> PlainRun:
@@ -83,11 +84,13 @@ class TurnedRun:
             if self.steps_done in self._wanted:
                 self.take_snapshot()
         due = self.turns.actions_at(self.steps_done)
-        if 0 < self._fired < len(due):
+        if 0 < self._fired < len(due) and self._whole:
             self._fired, self.settings = 0, dict(self._entry)
+        self._whole = False
         while self._fired < len(due):
             self._fired += 1
             self._fire(due[self._fired - 1])
+        self._whole = True
         self.run.set_values()
 
     def _fire(self, action: str) -> None:
@@ -107,11 +110,11 @@ class TurnedRun:
         else:
             self.run.act(action)
 
-    def withdraw(self) -> None:
-        """Forget the action that `settle` could not take."""
+    def withdraw(self) -> str:
+        """Forget the action that `settle` could not take, and give it; `settle` may then be called again."""
         at = [place for place, (step, _) in enumerate(self.turns.actions) if step == self.steps_done]
         self._fired -= 1
-        del self.turns.actions[at[self._fired]]
+        return self.turns.actions.pop(at[self._fired])[1]
 
     def check(self, name: str, value: str) -> None:
         """Raise `UsageError` for a setting that the run cannot take; changes nothing."""
@@ -127,9 +130,13 @@ class TurnedRun:
         `last` is then what the step's loss and its terms were (scalars). Raises whatever `between_steps` raises.
         """
         self.settle()
+        records = self._end_of_epoch()  # of an epoch whose validation failed
         self.run.step()
         self.last = self.run.series.last()
         self.steps_done += 1
+        return records + self._end_of_epoch()
+
+    def _end_of_epoch(self) -> list[EpochRecord]:
         return self.run.epoch() if self.run.epoch_is_trained else []
 
     def take_snapshot(self) -> Snapshot:
