@@ -31,39 +31,37 @@ def brief(change: Change, labels: dict[str, str]) -> str:
     return f"{labels.get(change.name, change.name)} {shown(change.after)}"
 
 
-def effect(change: Change, following: int | None, history: History) -> str:
-    """The mean loss over some steps before a change, and after it until the next one (at step `following`)."""
+def effect(step: int, before: int, after: int, history: History) -> str:
+    """The mean loss over some steps before a change and behind it, as far as the changes before and after it allow.
+
+    `before` and `after` are their steps.
+    """
     curve = history.curves.get("loss")
-    end = min(change.step + WINDOW, history.last_step + 1 if following is None else following)
-    if curve is None or end <= change.step:
+    start, end = max(step - WINDOW, before), min(step + WINDOW, after)
+    if curve is None or end <= step:
         return ""
-    before, after = curve.mean(change.step - WINDOW, change.step), curve.mean(change.step, end)
-    if before is None or after is None:
+    was, became = curve.mean(start, step), curve.mean(step, end)
+    if was is None or became is None:
         return ""
-    share = f" ({100 * (after - before) / abs(before):+.0f} %)" if before else ""
-    return f"loss {before:.3g} → {after:.3g}{share}"
+    share = f" ({100 * (became - was) / abs(was):+.0f} %)" if was else ""
+    return f"loss {was:.3g} → {became:.3g}{share}"
 
 
 def rows(changes: list[Change], history: History, controls: list[Control]) -> list[dict[str, Any]]:
     """The list, the newest first."""
     labels = {control.name: control.shown for control in controls}
-    found = []
-    following: int | None = None
-    last = None if not changes else changes[-1].step
-    for number in range(len(changes) - 1, -1, -1):
-        change = changes[number]
-        if change.step != last:
-            following, last = last, change.step
-        found.append(
-            {
-                "id": number,
-                "step": change.step,
-                "time": clock(change.seconds),
-                "what": in_words(change, labels),
-                "effect": effect(change, following, history),
-            }
-        )
-    return found
+    steps = sorted({change.step for change in changes})
+    ends = dict(zip(steps, zip([0, *steps], [*steps[1:], history.last_step + 1], strict=False), strict=True))
+    return [
+        {
+            "id": number,
+            "step": change.step,
+            "time": clock(change.seconds),
+            "what": in_words(change, labels),
+            "effect": effect(change.step, *ends[change.step], history),
+        }
+        for number, change in reversed(list(enumerate(changes)))
+    ]
 
 
 def clock(seconds: float) -> str:
