@@ -50,6 +50,10 @@ def test_smoothing_of_a_constant_is_the_constant():
     assert {value for _, value in curve.line(0.97)} == {3.0}
 
 
+def test_no_changes_are_no_rows():
+    assert changes.rows([], History(), []) == []
+
+
 def test_effects_compare_the_loss_before_and_after_until_the_next_change():
     history = History()
     for step in range(200):

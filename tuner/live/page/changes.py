@@ -51,7 +51,10 @@ def rows(changes: list[Change], history: History, controls: list[Control]) -> li
     """The list, the newest first."""
     labels = {control.name: control.shown for control in controls}
     steps = sorted({change.step for change in changes})
-    ends = dict(zip(steps, zip([0, *steps], [*steps[1:], history.last_step + 1], strict=False), strict=True))
+    ends = {
+        step: (before, after)
+        for before, step, after in zip([0, *steps], steps, [*steps[1:], history.last_step + 1], strict=False)
+    }
     return [
         {
             "id": number,
