@@ -20,7 +20,7 @@ INSTALL = "needs a browser: apt-get install chromium chromium-driver"
 OF_THE_BROWSER = re.compile("GL Driver Message|software WebGL")
 """Lines on the console that a browser without a graphics card writes by itself."""
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 """How long a page may take on a busy machine until a test gives up."""
 
 

@@ -126,6 +126,12 @@ class LoopBody:
         self.snapshots[found.step] = found
         return found
 
+    def is_sound(self, step: int) -> bool:
+        """Whether the snapshot of a step holds finite weights only."""
+        from tuner.training.states import all_finite
+
+        return all_finite(self.snapshots[step].state.get("model"))
+
     def _state(self) -> dict[str, Any]:
         if self.model is None and self.optimizer is None:
             return {}

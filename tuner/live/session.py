@@ -45,6 +45,9 @@ class Body(Protocol):
     def take_snapshot(self) -> Any:
         """Keep how all stands, before anything of the next step is turned: its `step`, `settings` and `values`."""
 
+    def is_sound(self, step: int) -> bool:
+        """Whether the snapshot of a step holds finite weights only."""
+
     def options_of(self, optimizer: str) -> Mapping[str, float]:
         """The options, by control, that an optimizer has when it is switched to."""
 
@@ -319,10 +322,15 @@ class Session:
         self._tell_state()
 
     def _judge(self, rows: list[tuple[int, dict[str, float]]]) -> None:
-        """Whether losses are finite; a checkpoint is good once a loss that its own weights gave is."""
+        """Whether losses are finite; a checkpoint is good once a loss that its own weights gave is.
+
+        Where there is none such, one whose numbers are finite will do.
+        """
         broken = next((step for step, values in rows if not math.isfinite(values.get("loss", 0.0))), None)
         last = rows[-1][0] if broken is None else broken - 1
         self.good = max((step for step in self.body.snapshots if step <= last), default=self.good)
+        if broken is not None and self.good < 0:
+            self.good = max((step for step in self.body.snapshots if self.body.is_sound(step)), default=-1)
         if broken is not None and self.broken_at < 0:
             self.paused, self.broken_at = self.attended, broken
             self.watcher.tell("note", text=f"the loss is not finite at step {broken}: paused", level="warning")

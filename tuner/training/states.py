@@ -28,6 +28,15 @@ def borrowed(value: Any) -> Any:
     return {key: borrowed(entry) for key, entry in value.items()} if type(value) is dict else snapshot(value)
 
 
+def all_finite(value: Any) -> bool:
+    """Whether no tensor of a nested value holds NaN or infinity."""
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(value.isfinite().all())
+    if isinstance(value, Mapping):
+        return all(all_finite(entry) for entry in value.values())
+    return all(all_finite(entry) for entry in value) if isinstance(value, (list, tuple)) else True
+
+
 def model_state(model: nn.Module) -> dict[str, Any]:
     """All that a model holds: its `state_dict`, every buffer (also those outside it), which parameters are frozen."""
     return {

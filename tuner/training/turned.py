@@ -14,6 +14,7 @@ from tuner.recipe import Recipe
 from tuner.training.plain import PlainRun
 from tuner.training.run import EpochRecord
 from tuner.training.settings import SETTINGS, apply_setting, check_setting, starting_options
+from tuner.training.states import all_finite
 from tuner.training.trainer import Trainer
 from tuner.turns import TurnedKnobs, Turns
 
@@ -145,6 +146,10 @@ class TurnedRun:
         found = Snapshot(self.steps_done, dict(self.settings), values, self.run.state_dict())
         self.snapshots[found.step] = found
         return found
+
+    def is_sound(self, step: int) -> bool:
+        """Whether the snapshot of a step holds finite weights only."""
+        return all_finite(self.snapshots[step].state["model"])
 
     def _restore(self, step: int) -> None:
         if step not in self.snapshots:
