@@ -30,6 +30,7 @@ lint: .venv/installed
 picture: .venv/installed
 	$(BIN)/python docs/picture.py docs/quick.svg
 	$(BIN)/python docs/screenshot.py docs/report.png
+	$(BIN)/python docs/live_screenshot.py docs/live.png
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

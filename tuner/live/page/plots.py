@@ -41,7 +41,7 @@ class Plot:
                 series.append(_line(name, curve.envelope(), color, FAINT, 1))
             line = curve.line(smoothing) if smoothing > 0 else curve.envelope()
             series.append(_line(name, line, color, 1.0, 2) | ({"showSymbol": True} if thin else {}))
-        series.append({"type": "line", "data": [], "silent": True, "animation": False, "markLine": _marks(marks)})
+        series.append({"type": "line", "data": [], "silent": True, "markLine": _marks(marks)})
         options: dict[str, Any] = {
             "series": series,
             "yAxis": {"type": "log" if logarithmic else "value"},
@@ -60,7 +60,6 @@ def _line(name: str, data: list[list[float]], color: str, opacity: float, width:
         "type": "line",
         "data": data,
         "showSymbol": False,
-        "animation": False,
         "color": color,
         "lineStyle": {"width": width, "opacity": opacity},
         "emphasis": {"disabled": True},
@@ -71,16 +70,13 @@ def _marks(marks: list[tuple[int, str]]) -> dict[str, Any]:
     return {
         "symbol": "none",
         "silent": True,
-        "animation": False,
         "lineStyle": {"color": "#888", "type": "dashed", "width": 1},
         "data": [{"xAxis": step, "label": _label(words)} for step, words in marks[-MOST_MARKS:]],
     }
 
 
 def _label(words: str) -> dict[str, Any]:
-    return {
-        "formatter": words, "fontSize": 10, "color": "#888", "rotate": 90, "position": "insideEndTop", "distance": 2,
-    }  # fmt: skip
+    return {"formatter": words, "fontSize": 10, "color": "#888", "position": "insideEndTop"}
 
 
 def marks_of(changes: list[Change], labels: dict[str, str]) -> list[tuple[int, str]]:
@@ -96,11 +92,19 @@ def marks_of(changes: list[Change], labels: dict[str, str]) -> list[tuple[int, s
 
 def _options(title: str) -> dict[str, Any]:
     return {
+        "animation": False,
         "title": {"text": title, "left": 8, "top": 4, "textStyle": {"fontSize": 14, "color": "#888"}},
         "grid": {"left": 64, "right": 24, "top": 56, "bottom": 36},
         "legend": {"top": 4, "right": 8, "left": 120, "type": "scroll", "textStyle": {"color": "#888"}, "data": []},
         "tooltip": {"trigger": "axis", "confine": True},
-        "xAxis": {"type": "value", "name": "step", "nameLocation": "middle", "nameGap": 22, "max": "dataMax"},
+        "xAxis": {
+            "type": "value",
+            "name": "step",
+            "nameLocation": "middle",
+            "nameGap": 22,
+            "max": "dataMax",
+            "axisLabel": {"showMaxLabel": False},
+        },
         "yAxis": {"type": "value", "scale": True, "splitLine": {"lineStyle": {"opacity": 0.25}}},
         "series": [],
     }
