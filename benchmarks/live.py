@@ -29,13 +29,16 @@ from tuner.live import Live
 from tuner.live.link import Link
 from tuner.live.running import LiveRequest, LiveTraining, link_of
 
+SLIDER = '[data-control="learning_rate"] .q-slider'
+
 OBSERVE = """
 window.released = 0; window.delays = []; window.frames = 0;
 document.addEventListener('pointerup', () => { window.released = performance.now(); }, true);
 document.addEventListener('mouseup', () => { window.released = performance.now(); }, true);
 new MutationObserver(() => {
   if (window.released) { window.delays.push(performance.now() - window.released); window.released = 0; }
-}).observe(document.querySelector('[data-live="changes"] tbody'), {childList: true, subtree: true, characterData: true});
+}).observe(
+  document.querySelector('[data-live="changes"] tbody'), {childList: true, subtree: true, characterData: true});
 const image = document.querySelector('[data-live="picture"]');
 if (image) image.addEventListener('load', () => { window.frames += 1; });
 """
@@ -90,7 +93,8 @@ def throughput(task: str, windows: int, seconds: float, mine: set[int], others: 
         print(
             f"{task}: {statistics.median(p for p, _ in pairs):.1f} steps/s with the page open, "
             f"{statistics.median(w for _, w in pairs):.1f} without: {100 * statistics.median(ratios):.1f} % "
-            f"(quartiles {100 * quartiles[0]:.1f} and {100 * quartiles[2]:.1f}; {windows} windows of {seconds:g} s each)"
+            f"(quartiles {100 * quartiles[0]:.1f} and {100 * quartiles[2]:.1f}; "
+            f"{windows} windows of {seconds:g} s each)"
         )
         seen.watcher.close("ended")
 
@@ -115,9 +119,11 @@ def delays(drags: int, mine: set[int], others: set[int]) -> None:
         driver.get(training.watcher.url)
         time.sleep(3)
         driver.execute_script(OBSERVE)
-        slider = driver.find_element(By.CSS_SELECTOR, '[data-control="learning_rate"] .q-slider')
         for number in range(drags):
-            ActionChains(driver, duration=20).drag_and_drop_by_offset(slider, 40 + number % 7 * 9, 0).perform()
+            thumb = driver.find_element(By.CSS_SELECTOR, f"{SLIDER} .q-slider__thumb")
+            way = (1 if number % 2 else -1) * (30 + number % 7 * 5)
+            drag = ActionChains(driver, duration=60).click_and_hold(thumb)
+            drag.move_by_offset(way // 2, 0).move_by_offset(way - way // 2, 0).release().perform()
             time.sleep(1.0)
         found = driver.execute_script("return window.delays")
         training.session.desk.press("stop")
@@ -125,7 +131,8 @@ def delays(drags: int, mine: set[int], others: set[int]) -> None:
         waits = [change.step - step for change, step in zip(training.session.changes, arrived, strict=False)]
         print(
             f"release to shown: median {statistics.median(found):.0f} ms, "
-            f"90th percentile {statistics.quantiles(found, n=10)[-1]:.0f} ms ({len(found)} seen, {len(arrived)} arrived, of {drags} drags); "
+            f"90th percentile {statistics.quantiles(found, n=10)[-1]:.0f} ms "
+            f"({len(found)} seen, {len(arrived)} arrived, of {drags} drags); "
             f"steps from arrival to the first with the new value: at most {max(waits)}"
         )
         training.watcher.close("ended")
