@@ -97,6 +97,11 @@ class TurnedKnobs(Knobs):
         """The scheduled and turned values at a step of the run, by recipe path."""
         return super().at(step) | self.turns.at(self.start + step)
 
+    def moving(self, step: int) -> dict[str, float]:
+        """The scheduled values at a step of the run that nobody has turned yet."""
+        turned = self.turns.at(self.start + step)
+        return {path: value for path, value in super().at(step).items() if path not in turned}
+
     def phase(self, step: int) -> str:
         """The phase that was turned to, or else the timeline's."""
         turned = self.turns.phase(self.start + step)

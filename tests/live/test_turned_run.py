@@ -193,6 +193,22 @@ def test_numbers_of_a_users_task_appear_and_are_read_at_the_next_step(own_folder
     assert live.task.seen == [(0.5, 20), (0.25, 20), (0.25, 12)]
 
 
+def test_what_a_timeline_moves_is_followed_until_it_is_turned(tmp_path):
+    rows = [
+        {"STEP": 0, "learning_rate:linear:linear": 0.01, "l1": 0.5},
+        {"STEP": 10, "learning_rate:linear:linear": 0.02},
+    ]
+    live = started(tmp_path, timeline={"keyframes": rows}, metric="val_close")
+    rates = []
+    for _ in range(6):
+        train(live, 1, {4: [("learning_rate", 0.05)]})
+        rates.append(live.run.run.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.01, 0.011, 0.012, 0.013, 0.05, 0.05])
+    assert live.session.changes[-1].before == pytest.approx(0.014)
+    live.end()
+    assert same_weights(retrained(live), live.run)
+
+
 def test_a_setting_that_torch_refuses_changes_nothing(tmp_path):
     live = started(tmp_path, scheduler="OneCycleLR")
     train(live, 3, {1: [("scheduler", "OneCycleLR")], 2: [("optimizer", "Adagrad")]})

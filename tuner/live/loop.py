@@ -80,6 +80,10 @@ class LoopBody:
         """A loop of one's own switches no optimizers."""
         return {}
 
+    def moving(self) -> dict[str, float]:
+        """Nothing is moved but by turning."""
+        return {}
+
     def withdraw(self) -> str:
         """Nothing is refused."""
         raise AssertionError

@@ -45,6 +45,9 @@ class Body(Protocol):
     def take_snapshot(self) -> Any:
         """Keep how all stands, before anything of the next step is turned: its `step`, `settings` and `values`."""
 
+    def moving(self) -> Mapping[str, float]:
+        """What moves by itself, by control, until it is turned."""
+
     def is_sound(self, step: int) -> bool:
         """Whether the snapshot of a step holds finite weights only."""
 
@@ -108,8 +111,9 @@ class Session:
         self._single, self._ahead = False, False
         self._undos: list[_Undo] = []
         self._rows: list[tuple[int, Mapping[str, Any]]] = []
+        moving = body.moving()
         for name, control in self.controls.items():
-            if control.kind == "number" and not control.setting:
+            if control.kind == "number" and not control.setting and name not in moving:
                 body.turns.set(0, name, float(control.value))
         self._write()
 
@@ -166,6 +170,7 @@ class Session:
 
     def turn(self, name: str, value: Value, undoes: bool = False) -> None:
         """Turn a control before the next step; `UsageError` for what the run cannot take, which changes nothing."""
+        self._follow()
         control, before = self.controls[name], self.values[name]
         if before == value:
             return
@@ -177,6 +182,10 @@ class Session:
         if not undoes:
             self._undos.append(_Undo(name, before, beside))
         self._write()
+
+    def _follow(self) -> None:
+        """Let the values say where what moves by itself is now."""
+        self.values |= {name: value for name, value in self.body.moving().items() if name in self.controls}
 
     def _record(self, control: Control, value: Value) -> dict[str, Value]:
         """Write a turn down, and what is turned beside it, which it gives as it was before."""
@@ -336,6 +345,7 @@ class Session:
             self.watcher.tell("note", text=f"the loss is not finite at step {broken}: paused", level="warning")
 
     def _tell_state(self) -> None:
+        self._follow()
         self.watcher.show(
             "state",
             step=self.steps_done,

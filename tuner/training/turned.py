@@ -125,6 +125,12 @@ class TurnedRun:
         """The options, by recipe path, that an optimizer of torch has when it is switched to."""
         return starting_options(self.recipe, optimizer)
 
+    def moving(self) -> dict[str, float]:
+        """What the recipe's own timeline moves, as far as nobody has turned it, at the next step."""
+        knobs = self.run.knobs
+        assert isinstance(knobs, TurnedKnobs)
+        return knobs.moving(self.run.steps_done)
+
     def step(self) -> list[EpochRecord]:
         """Train on the next batch, and validate where that ends an epoch; gives the epoch's record then.
 
