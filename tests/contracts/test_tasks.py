@@ -126,3 +126,24 @@ def test_every_option_of_the_model_changes_it_or_its_output(task: Task, recipe: 
 def test_unknown_options_are_refused_by_the_model(task: Task) -> None:
     with pytest.raises(TypeError):
         task.build_model({**task.model_options, "no_such_option": 1})
+
+
+def test_sounds_are_those_that_are_named_and_can_be_read(task: Task, recipe: Recipe) -> None:
+    import io
+
+    import soundfile
+
+    model = build_model(task, recipe).eval()
+    with torch.no_grad():
+        sounds = task.sounds(model, recipe.data)
+    assert tuple(sounds) == task.sound_names
+    for content in sounds.values():
+        signal, rate = soundfile.read(io.BytesIO(content))
+        assert len(signal) > rate / 10
+        assert 0 < abs(signal).max() <= 1
+
+
+def test_properties_begin_within_their_ranges(task: Task) -> None:
+    for name, (low, high) in task.ranges.items():
+        assert name in task.properties
+        assert low <= task.data_options[name] <= high

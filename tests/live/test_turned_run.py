@@ -194,11 +194,9 @@ def test_numbers_of_a_users_task_appear_and_are_read_at_the_next_step(own_folder
 
 
 def test_what_a_timeline_moves_is_followed_until_it_is_turned(tmp_path):
-    rows = [
-        {"STEP": 0, "learning_rate:linear:linear": 0.01, "l1": 0.5},
-        {"STEP": 10, "learning_rate:linear:linear": 0.02},
-    ]
-    live = started(tmp_path, timeline={"keyframes": rows}, metric="val_close")
+    column = "learning_rate:linear:linear"
+    rows = [{"STEP": 0, column: 0.01}, {"STEP": 10, column: 0.02}]
+    live = started(tmp_path, timeline={"keyframes": rows})
     rates = []
     for _ in range(6):
         train(live, 1, {4: [("learning_rate", 0.05)]})
