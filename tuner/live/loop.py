@@ -115,11 +115,11 @@ class LoopBody:
     def _write(self, name: str, value: float) -> None:
         if self.optimizer is None:
             return
-        from tuner.optimizers.options import has_option, set_option
+        from tuner.optimizers.options import has_option, set_number, set_option
 
         if name in LEARNING_RATES:
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = value * (rate / self._rates[0] if self._rates[0] else 1.0)
+                set_number(group, "lr", value * (rate / self._rates[0] if self._rates[0] else 1.0))
         elif has_option(self.optimizer, name):
             set_option(self.optimizer, name, value)
 

@@ -61,9 +61,9 @@ class Pace:
         return time.perf_counter() - self._preview_end >= self._preview_cost / PREVIEW_SHARE
 
     def previewed(self, started: float) -> None:
-        """A preview was begun at `started`, and is over."""
+        """A preview was begun at `started`, and is over; the first one, which takes longer, says nothing of others."""
+        self._preview_cost = 0.0 if self._preview_end < 0 else time.perf_counter() - started
         self._preview_end = time.perf_counter()
-        self._preview_cost = self._preview_end - started
 
     def may_snapshot(self, turning: bool) -> bool:
         """Whether it is time for another checkpoint in memory, and it keeps within its share."""

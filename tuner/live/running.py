@@ -138,11 +138,11 @@ class LiveTraining:
 
     def end(self) -> None:
         """Note in the record where it ends, and save the weights."""
-        self.session.publish(preview=True)
         if not self.run.turns.actions or self.run.turns.actions[-1] != (self.run.steps_done, "stop"):
             self.run.turns.act(self.run.steps_done, "stop")
         self.folder.write_turns(self.run.turns)
         save_now(self.run, self.space, self.folder.path)
+        self.session.publish(preview=True)
 
     def preview(self) -> list[np.ndarray]:
         """What the task shows of the model as it is now: height x width x 3, uint8; empty where it shows nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from tuner.errors import UsageError
@@ -162,7 +162,7 @@ class Session:
                     self.turn(wish.name, wish.value)
                 else:
                     self.press(wish)
-            except UsageError as error:
+            except (UsageError, OSError) as error:  # the latter from a disk that is full
                 self.watcher.tell("refused", text=str(error), to=wish.by, name=getattr(wish, "name", ""))
         if wishes:
             self._tell_state()
@@ -323,12 +323,21 @@ class Session:
             self.watcher.tell("rows", rows=rows)
             self._judge(rows)
         if preview and self.hooks.preview is not None:
-            started = time.perf_counter()
-            pictures = self.hooks.preview()
-            if pictures:
-                self.watcher.show("frame", pictures=pictures, step=self.steps_done)
-            self.pace.previewed(started)
+            self._show_preview(self.hooks.preview)
         self._tell_state()
+
+    def _show_preview(self, preview: Callable[[], list[Any]]) -> None:
+        started = time.perf_counter()
+        try:
+            pictures = preview()
+        except Exception as error:  # a picture is not worth a run
+            self.hooks = replace(self.hooks, preview=None)
+            text = f"there are no more previews: {type(error).__name__}: {error}"
+            self.watcher.tell("note", text=text, level="warning")
+            return
+        if pictures:
+            self.watcher.show("frame", pictures=pictures, step=self.steps_done)
+        self.pace.previewed(started)
 
     def _judge(self, rows: list[tuple[int, dict[str, float]]]) -> None:
         """Whether losses are finite; a checkpoint is good once a loss that its own weights gave is.

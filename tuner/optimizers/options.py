@@ -36,7 +36,7 @@ def numeric_options(name: str) -> list[str]:
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every parameter group `rate` times its multiplier."""
     for group in optimizer.param_groups:
-        _set(group, "lr", rate * group.get("lr_multiplier", 1.0))
+        set_number(group, "lr", rate * group.get("lr_multiplier", 1.0))
 
 
 def has_option(optimizer: torch.optim.Optimizer, option: str) -> bool:
@@ -59,7 +59,7 @@ def set_option(optimizer: torch.optim.Optimizer, option: str, value: float) -> N
             place = _BETAS[option]
             group["betas"] = (*group["betas"][:place], value, *group["betas"][place + 1 :])
         else:
-            _set(group, option, value)
+            set_number(group, option, value)
     if option == "momentum" and isinstance(optimizer, torch.optim.RMSprop):
         _begin_momentum(optimizer)
 
@@ -71,8 +71,8 @@ def _begin_momentum(optimizer: torch.optim.RMSprop) -> None:
             state["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
 
 
-def _set(group: dict[str, object], key: str, value: float) -> None:
-    """Numbers that live in tensors (`capturable`) keep their tensor."""
+def set_number(group: dict[str, object], key: str, value: float) -> None:
+    """Give one parameter group a number; those that live in tensors (`capturable`) keep their tensor."""
     before = group[key]
     if isinstance(before, torch.Tensor):
         before.fill_(value)

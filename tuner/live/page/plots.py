@@ -14,6 +14,7 @@ COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e3
 
 FAINT = 0.3
 MOST_MARKS = 40
+FAINT_LINES = {"lineStyle": {"opacity": 0.25}}
 
 
 class Plot:
@@ -95,7 +96,15 @@ def _options(title: str) -> dict[str, Any]:
         "animation": False,
         "title": {"text": title, "left": 8, "top": 4, "textStyle": {"fontSize": 14, "color": "#888"}},
         "grid": {"left": 64, "right": 24, "top": 56, "bottom": 36},
-        "legend": {"top": 4, "right": 8, "left": 120, "type": "scroll", "textStyle": {"color": "#888"}, "data": []},
+        "legend": {
+            "top": 4,
+            "right": 8,
+            "left": 120,
+            "type": "scroll",
+            "textStyle": {"color": "#888"},
+            "inactiveColor": "#8886",
+            "data": [],
+        },
         "tooltip": {"trigger": "axis", "confine": True},
         "xAxis": {
             "type": "value",
@@ -104,7 +113,8 @@ def _options(title: str) -> dict[str, Any]:
             "nameGap": 22,
             "max": "dataMax",
             "axisLabel": {"showMaxLabel": False},
+            "splitLine": FAINT_LINES,
         },
-        "yAxis": {"type": "value", "scale": True, "splitLine": {"lineStyle": {"opacity": 0.25}}},
+        "yAxis": {"type": "value", "scale": True, "splitLine": FAINT_LINES},
         "series": [],
     }

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from multiprocessing.connection import Client, Connection
 from typing import Any
 
-END_SECONDS = 1.0
+END_SECONDS = 0.5
 """So long the end is shown before the server goes."""
 
 

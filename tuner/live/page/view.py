@@ -23,6 +23,7 @@ PLOT_SECONDS, PLOT_PATIENCE = 0.4, 8
 DRAW_SECONDS = 0.2
 """What nobody waits for is drawn no more often than this."""
 
+CONNECT_SECONDS = 60.0
 IDLE_SECONDS = 5.0
 """Seconds after which a page looks again though there is no news."""
 
@@ -37,6 +38,9 @@ async (id) => {
       const address = URL.createObjectURL(await answer.blob());
       await new Promise((drawn) => { image.onload = image.onerror = drawn; image.src = address; });
       URL.revokeObjectURL(address);
+      const small = image.naturalWidth < 256;  // such as of 8 x 8 pixels
+      image.style.width = small ? "256px" : "";
+      image.style.imageRendering = image.naturalWidth < image.clientWidth ? "pixelated" : "auto";
     } catch { await new Promise((waited) => setTimeout(waited, 1000)); }
   }
 }
@@ -47,7 +51,7 @@ DRAWN = "return new Promise((drawn) => requestAnimationFrame(() => setTimeout(()
 """Answers when a browser has drawn what was sent to it before; in a tab that nobody sees it does not."""
 
 STYLE = """
-.live-picture { image-rendering: pixelated; max-width: 100%; max-height: 28rem; object-fit: contain; }
+.live-picture { max-width: 100%; max-height: 28rem; object-fit: contain; }
 .nicegui-content { padding: 0.75rem; }
 """
 
@@ -245,7 +249,10 @@ class View:
 
     async def _follow(self) -> None:
         """Draw whatever is new, as fast as the browser takes it."""
-        await self.client.connected()
+        with contextlib.suppress(TimeoutError):  # a browser that only fetched the page
+            await self.client.connected(CONNECT_SECONDS)
+        if not self.client.has_socket_connection:
+            return
         self.client.run_javascript(f"({FOLLOW})('{self.picture.html_id}')")
         while not self.client.is_deleted:
             with self.client:
