@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from live_tasks import on_a_page, retrained, same_weights
+from network import Network
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -240,19 +242,26 @@ def test_the_browser_is_gone_and_comes_back(page):
     eventually(lambda: seen.optimizer.param_groups[0]["lr"] < 1e-3)
 
 
-def test_a_connection_that_drops_and_comes_back_shows_what_was_missed(page):
+def test_a_network_that_drops_and_comes_back_shows_what_was_missed(page):
     seen = page("digits")
     live = seen.live
-    seen.driver.execute_script("window.marked = true; window.socket.disconnect()")
-    steps = live.run.steps_done
-    live.session.desk.turn("learning_rate", 0.03)
-    eventually(lambda: live.run.steps_done > steps + 20)
-    seen.driver.execute_script("window.socket.connect()")
-    eventually(lambda: seen.field("learning_rate") == "0.03")
-    eventually(lambda: "→ 0.03" in seen.text("changes"))
-    eventually(lambda: seen.curve("losses", "loss")[-1][0] > steps + 10)
-    seen.press("pause")
-    eventually(lambda: live.session.paused)
+    network = Network(urlsplit(live.watcher.url).port)
+    try:
+        seen.driver.get(f"http://127.0.0.1:{network.port}/")
+        eventually(lambda: seen.find('[data-button="pause"]').is_enabled())
+        network.cut()
+        steps = live.run.steps_done
+        live.session.desk.turn("learning_rate", 0.03)
+        eventually(lambda: live.run.steps_done > steps + 20)
+        assert seen.field("learning_rate") == "0.002"
+        network.mend()
+        eventually(lambda: seen.field("learning_rate") == "0.03")
+        eventually(lambda: "→ 0.03" in seen.text("changes"))
+        eventually(lambda: seen.curve("losses", "loss")[-1][0] > steps + 10)
+        seen.press("pause")
+        eventually(lambda: live.session.paused)
+    finally:
+        network.close()
 
 
 def test_what_no_page_of_ours_would_send_changes_nothing(page):
