@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from tuner.live.folder import SessionFolder
 from tuner.live.pictures import as_array
 from tuner.live.session import Hooks, Session
 from tuner.live.watching import Change, Nobody, Watcher
+from tuner.training.turned import Snapshot
 from tuner.turns import Turns
 
 if TYPE_CHECKING:
@@ -26,16 +26,6 @@ if TYPE_CHECKING:
 
 LEARNING_RATES = ("learning_rate", "lr")
 """Controls that are the optimizer's rate."""
-
-
-@dataclass(frozen=True)
-class LoopSnapshot:
-    """Model and optimizer before a step, and what the controls stood at."""
-
-    step: int
-    settings: dict[str, str]
-    values: dict[str, float]
-    state: dict[str, Any]
 
 
 class LoopBody:
@@ -54,7 +44,7 @@ class LoopBody:
         self.optimizer, self.model = optimizer, model
         self.turns = Turns()
         self.steps_done, self.stopped = 0, False
-        self.snapshots: dict[int, LoopSnapshot] = {}
+        self.snapshots: dict[int, Snapshot] = {}
         self._wanted = wanted
         self._settled, self._fired = -1, 0
         self._rates = [float(group["lr"]) for group in optimizer.param_groups] if optimizer else []
@@ -123,10 +113,10 @@ class LoopBody:
         elif has_option(self.optimizer, name):
             set_option(self.optimizer, name, value)
 
-    def take_snapshot(self) -> LoopSnapshot:
+    def take_snapshot(self) -> Snapshot:
         """Keep model and optimizer as they are."""
         settings = dict(action.split("=", 1) for _, action in self.turns.actions if "=" in action)
-        found = LoopSnapshot(self.steps_done, settings, self.turns.at(self.steps_done - 1), self._state())
+        found = Snapshot(self.steps_done, settings, self.turns.at(self.steps_done - 1), self._state())
         self.snapshots[found.step] = found
         return found
 

@@ -29,7 +29,10 @@ WORDS = (RESET, SAVE, STOP)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How a run stood before a step of the session, on the CPU, sharing no memory with it."""
+    """How a run stood before a step of the session, on the CPU, sharing no memory with it.
+
+    `settings` and `values` are what was turned until then.
+    """
 
     step: int
     settings: dict[str, str]
