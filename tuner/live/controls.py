@@ -58,6 +58,8 @@ class Control:
                 hint = did_you_mean(value, self.choices)
                 raise UsageError("is none of its choices", place=self.name, value=value, hint=hint)
             return value
+        if isinstance(value, int) and abs(value) > 2**53:
+            raise UsageError("must be at most 2^53", place=self.name, value=value)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise UsageError("must be a finite number", place=self.name, value=value)
         if not self.low <= value <= self.high:

@@ -20,7 +20,6 @@ from tuner.live.desk import Desk
 
 INSTALL = "pip install 'tuner[live]'"
 PORT = 8090
-START_SECONDS = 60.0
 CLOSE_SECONDS = 3.0
 
 _CODE = "from tuner.live.page.process import main; main()"
@@ -42,12 +41,12 @@ class Link:
         self._shown: dict[str, dict[str, Any]] = {}
         self._told: deque[dict[str, Any]] = deque()
         self._news = threading.Condition()
-        self._closing = False
+        self._closing = self.broken = False
         content = {"controls": [asdict(control) for control in controls], "buttons": list(buttons), **about}
         self._process, self._connection = _started({"title": title, "host": host, "port": port, **content})
         ready = self._connection.recv()
         if "error" in ready:
-            raise UsageError(ready["error"], place="--port", value=ready["value"], hint=ready["hint"])
+            raise UsageError(ready["error"], place="the page", value=ready["value"], hint=ready["hint"])
         self.url: str = ready["url"]
         self._sender = threading.Thread(target=self._send, name="tuner-live-sender", daemon=True)
         self._receiver = threading.Thread(target=self._receive, name="tuner-live-receiver", daemon=True)
@@ -62,7 +61,8 @@ class Link:
     def tell(self, kind: str, **content: Any) -> None:
         """Tell the page what it must not miss, in order; returns at once."""
         with self._news:
-            self._told.append({"kind": kind, **content})
+            if not self.broken:
+                self._told.append({"kind": kind, **content})
             self._news.notify()
 
     def show(self, kind: str, **content: Any) -> None:
@@ -83,6 +83,10 @@ class Link:
             try:
                 self._connection.send(messages)
             except OSError:  # the page's process has ended; the training goes on
+                with self._news:
+                    self.broken = True
+                    self._told.clear()
+                print("the page's process has ended; the training goes on without it", file=sys.stderr)
                 return
 
     def _receive(self) -> None:
@@ -95,8 +99,9 @@ class Link:
             by = message.get("by", "") if isinstance(message, dict) else ""
             try:
                 self._ask(message, by)
-            except UsageError as error:
-                self.tell("refused", text=str(error), to=by, name=message.get("name", ""))
+            except Exception as error:  # whatever a message holds, controls go on
+                name = message.get("name", "") if isinstance(message, dict) else ""
+                self.tell("refused", text=str(error), to=by, name=name)
 
     def _ask(self, message: Any, by: str) -> None:
         if self.desk is None or not isinstance(message, dict):

@@ -215,14 +215,16 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        session = self.session
-        if not session.body.stopped:
-            self._body.turns.act(self._body.steps_done, "stop")
-        if self._folder is not None:
-            self._folder.write_turns(self._body.turns)
-        session.publish(preview=kind is None)
-        if self._link is not None:
-            self._link.close("ended" if error is None else f"ended by {type(error).__name__}: {error}")
+        try:
+            if not self._body.stopped:
+                self._body.turns.act(self._body.steps_done, "stop")
+            if self._folder is not None:
+                self._folder.write_turns(self._body.turns)
+            if error is None:
+                self.session.publish(preview=True)
+        finally:
+            if self._link is not None:
+                self._link.close("ended" if error is None else f"ended by {type(error).__name__}: {error}")
 
     @property
     def session(self) -> Session:

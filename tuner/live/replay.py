@@ -108,6 +108,8 @@ def replay(session: Path, request: TrainRequest, emit: Emit) -> Trained:
             trainer, recorded.recipe, recorded.turns, interrupts.check, lambda: _save_weights(turned, folder, space)
         )
         steps = _steps(recorded, turned)
+        if recorded.end is None:
+            emit(Note(f"the session's end is not on record: it is trained for {steps} steps", "warning"))
         emit(Note(f"training {space.task} again for {steps} steps, as {session} did, on {trainer.device}"))
         with interrupts.at_safe_points():
             try:
@@ -122,8 +124,10 @@ def replay(session: Path, request: TrainRequest, emit: Emit) -> Trained:
 
 
 def _steps(recorded: Recorded, turned: TurnedRun) -> int:
-    """Steps until the session was stopped; of one that was not, those of its recipe's epochs."""
-    return turned.run.steps_per_epoch * recorded.recipe.epochs if recorded.end is None else recorded.end
+    """Steps until the session was stopped; of one that was not, those of its recipe's epochs, and to its last turn."""
+    if recorded.end is not None:
+        return recorded.end
+    return max(turned.run.steps_per_epoch * recorded.recipe.epochs, recorded.turns.last_step() + 1)
 
 
 def _train(turned: TurnedRun, steps: int) -> Iterator[EpochRecord]:

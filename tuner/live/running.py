@@ -84,11 +84,13 @@ class LiveTraining:
             *(("action",) if self.task.actions else ()),
             *(("listen",) if self.task.sound_names else ()),
         )
-        self._write_beginning()
         self.watcher = watcher(self)
+        self._write_beginning()
         attended = isinstance(self.watcher, Link)
         hooks = self._hooks()
-        self.session = Session(self.run, self.controls, self.buttons, self.folder, self.watcher, hooks, attended)
+        self.session = Session(
+            self.run, self.controls, self.buttons, self.folder, self.watcher, hooks, attended, self.task.actions
+        )
         if isinstance(self.watcher, Link):
             self.watcher.desk = self.session.desk
 
@@ -138,6 +140,7 @@ class LiveTraining:
 
     def end(self) -> None:
         """Note in the record where it ends, and save the weights."""
+        self.session.settle()
         if not self.run.turns.actions or self.run.turns.actions[-1] != (self.run.steps_done, "stop"):
             self.run.turns.act(self.run.steps_done, "stop")
         self.folder.write_turns(self.run.turns)

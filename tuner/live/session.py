@@ -99,7 +99,9 @@ class Session:
         watcher: Watcher | None = None,
         hooks: Hooks | None = None,
         attended: bool = True,
+        actions: tuple[str, ...] = (),
     ) -> None:
+        self.actions = actions
         self.body, self.folder, self.hooks, self.attended = body, folder, hooks or Hooks(), attended
         self.watcher: Watcher = watcher or Nobody()
         self.controls = {control.name: control for control in controls}
@@ -134,13 +136,16 @@ class Session:
                     self.publish(preview=self._ahead)
             self.pace.rest()
         self._single = False
-        self._settle()
+        self.settle()
         return not self.body.stopped
 
     def _waits(self) -> bool:
+        if self.watcher.broken and self.attended:
+            self.attended = self.paused = False  # nobody could go on any more
         return self.paused and not self._single and not self.body.stopped
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Let what was turned take effect; what the run cannot take after all is withdrawn."""
         self._ahead = False
         try:
             self.body.settle()
@@ -151,7 +156,7 @@ class Session:
                 self.values[name] = before
             self.watcher.tell("refused", text=str(error), to="", name=name)
             self._write()
-            self._settle()
+            self.settle()
 
     def _take(self) -> bool:
         """Do what was asked since the last time; gives whether that was anything."""
@@ -162,7 +167,7 @@ class Session:
                     self.turn(wish.name, wish.value)
                 else:
                     self.press(wish)
-            except (UsageError, OSError) as error:  # the latter from a disk that is full
+            except Exception as error:  # a disk that is full, a task's sounds that fail: nothing is worth a run
                 self.watcher.tell("refused", text=str(error), to=wish.by, name=getattr(wish, "name", ""))
         if wishes:
             self._tell_state()
@@ -219,6 +224,8 @@ class Session:
         elif button in ("reset", "stop"):
             self.act(button)
         elif button == "action":
+            if press.argument not in self.actions:
+                raise UsageError("there is no such action", value=press.argument)
             self.act(press.argument)
         elif button == "undo":
             self.undo()
@@ -239,6 +246,7 @@ class Session:
         self._write()
         if action == "reset":
             self.broken_at = self.good = -1
+            self.body.snapshots.clear()  # of a run that is over
             self._settle_ahead()
         elif action == "stop":
             self.body.stopped = True
@@ -274,6 +282,8 @@ class Session:
                 self.values[name] = control.check(snapshot.values[name])
         self.body.turns.act(self.steps_done, f"restore={self.good}")
         self._note(f"restore={self.good}")
+        for later in [step for step in self.body.snapshots if step > self.good]:
+            del self.body.snapshots[later]
         self._undos.clear()
         self.broken_at = -1
         self._write()
@@ -282,7 +292,7 @@ class Session:
     def _settle_ahead(self) -> None:
         """Show at once what begins anew, though the session be paused; what is turned beside it can still follow."""
         if self.paused:
-            self._settle()
+            self.settle()
             self._ahead = True
 
     def _note(self, name: str, before: Value | None = None, after: Value | None = None, undoes: bool = False) -> None:

@@ -24,7 +24,9 @@ class Change:
 
 
 class Watcher(Protocol):
-    """Is told what goes on; each call returns at once."""
+    """Is told what goes on; each call returns at once. One that is `broken` is not there any more."""
+
+    broken: bool
 
     def tell(self, kind: str, **content: Any) -> None:
         """Tell what must not be missed, in order."""
@@ -35,6 +37,8 @@ class Watcher(Protocol):
 
 class Nobody:
     """Watches nothing: a session without a page."""
+
+    broken = False
 
     def tell(self, kind: str, **content: Any) -> None:
         """Nothing."""

@@ -105,13 +105,14 @@ def _switch_optimizer(run: PlainRun, name: str) -> None:
 
 def _switch_scheduler(run: PlainRun, name: str) -> None:
     """A scheduler that begins at this step and is as long from here as the recipe's epochs; or the plain rate again."""
+    if name != NONE:
+        _stepper_for(run, name, _optimizer_for(run, type(run.optimizer).__name__))  # raises before anything changes
     set_learning_rate(run.optimizer, run.base_rate)
-    if name == NONE:
-        run.stepper = None
-        return
-    for group in run.optimizer.param_groups:
-        group.pop("initial_lr", None)
-    run.stepper, run.recipe = _stepper_for(run, name, run.optimizer)
+    run.stepper = None
+    if name != NONE:
+        for group in run.optimizer.param_groups:
+            group.pop("initial_lr", None)
+        run.stepper, run.recipe = _stepper_for(run, name, run.optimizer)
 
 
 def _stepper_for(run: PlainRun, name: str, optimizer: torch.optim.Optimizer) -> tuple[Stepper, Recipe]:

@@ -88,7 +88,8 @@ class TurnedRun:
             if self.steps_done in self._wanted:
                 self.take_snapshot()
         due = self.turns.actions_at(self.steps_done)
-        if 0 < self._fired < len(due) and self._whole:
+        fired = due[: self._fired]
+        if self._whole and len(fired) < len(due) and any(name == RESET or RESTORE.fullmatch(name) for name in fired):
             self._fired, self.settings = 0, dict(self._entry)
         self._whole = False
         while self._fired < len(due):
@@ -139,8 +140,8 @@ class TurnedRun:
 
         `last` is then what the step's loss and its terms were (scalars). Raises whatever `between_steps` raises.
         """
-        self.settle()
         records = self._end_of_epoch()  # of an epoch whose validation failed
+        self.settle()
         self.run.step()
         self.last = self.run.series.last()
         self.steps_done += 1

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from http.cookies import SimpleCookie
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine, and no other."""
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 class Guard:
@@ -41,20 +47,22 @@ class Guard:
             await _answer(send, 403, words.encode(), [(b"content-type", b"text/plain; charset=utf-8")])
 
     def _refusal(self, headers: dict[str, str]) -> str:
-        host = headers.get("host", "")
-        if not self.token and urlsplit(f"//{host}").hostname not in LOOPBACK:
-            return "This page is for this machine only."
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return "This request comes from another page."
+        host, origin = headers.get("host", ""), headers.get("origin")
+        try:
+            if not self.token and not is_loopback(urlsplit(f"//{host}").hostname):
+                return "This page is for this machine only."
+            if origin is not None and urlsplit(origin).netloc != host:
+                return "This request comes from another page."
+        except ValueError:
+            return "This request is from no browser."
         return ""
 
     def _fits(self, token: str) -> bool:
         return secrets.compare_digest(token.encode(), self.token.encode())
 
     def _brought_cookie(self, headers: dict[str, str]) -> str:
-        found = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        return found.value if found is not None else ""
+        pairs = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
+        return next((value for name, _, value in pairs if name == self.cookie), "")
 
     def _cookie_header(self) -> bytes:
         return f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict".encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 import signal
 import socket
@@ -26,7 +25,7 @@ def main() -> None:
     try:
         listening = _socket(about["host"], about["port"])
     except OSError as error:
-        value = f"{about['host']}:{about['port']}"
+        value = about["host"] if about["port"] is None else f"{about['host']}:{about['port']}"
         hint = "Give another --port; 0 takes a free one."
         connection.send({"error": f"cannot be listened on: {error.strerror or error}", "value": value, "hint": hint})
         return
@@ -52,24 +51,17 @@ def _socket(host: str, port: int | None) -> socket.socket:
     return listening
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _serve(about: dict[str, Any], listening: socket.socket, connection: Connection) -> None:
     import uvicorn
     from fastapi import FastAPI
     from nicegui import ui
 
-    from tuner.live.page.access import Guard
+    from tuner.live.page.access import Guard, is_loopback
     from tuner.live.page.board import Board
     from tuner.live.page.view import add_page
 
     host, port = about["host"], listening.getsockname()[1]
-    token = "" if _is_loopback(host) else secrets.token_urlsafe(24)
+    token = "" if is_loopback(host) else secrets.token_urlsafe(24)
     board = Board(about, connection.send)
     add_page(board)
 
@@ -97,6 +89,7 @@ def _serve(about: dict[str, Any], listening: socket.socket, connection: Connecti
 
 
 def _url(host: str, port: int, token: str) -> str:
+    host = socket.gethostname() if host in ("0.0.0.0", "::") else host
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}/{f'?token={token}' if token else ''}"
 
