@@ -130,6 +130,44 @@ def test_controls_that_cannot_be(given, rule):
         Live("x", controls={"x": given}, page=False, folder=None)
 
 
+@pytest.mark.parametrize("name", ["a:b", "a;b", "a=b", "", "STEP", "restore", "1", 3])
+def test_names_that_a_record_could_not_say(name):
+    with pytest.raises(UsageError, match="a control's name"):
+        Live("x", controls={name: (0.0, 1.0)}, page=False, folder=None)
+
+
+def test_what_nobody_turned_stays_as_the_optimizer_has_it():
+    model = nn.Linear(3, 1)
+    groups = [{"params": [model.weight], "weight_decay": 0.1}, {"params": [model.bias], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    with Live("x", optimizer=optimizer, controls={"weight_decay": (0.0, 1.0)}, page=False, folder=None) as live:
+        live.step()
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+
+
+def test_settings_come_back_with_a_checkpoint_and_in_its_replay(tmp_path):
+    def run(replay=None):
+        model, optimizer = made()
+        more = {"model": model, "optimizer": optimizer, "controls": CONTROLS, "page": False}
+        with Live("x", **more, folder=tmp_path, replay=replay) as live:
+            live.session.pace.may_snapshot = lambda turning: replay is not None or live.steps_done == 10
+            live.session.pace.may_tell = lambda: True
+            script = {10: [("loss", "l1")], 13: [("restore",)], 16: [("learning_rate", 0.05)]} if not replay else {}
+            loop(live, model, optimizer, script=script)
+            assert live["loss"] == "mse"
+        return live.folder, model.weight
+
+    folder, weight = run()
+    assert "restore=10" in (folder / "timeline.csv").read_text()
+    assert torch.equal(run(folder)[1], weight)
+
+
+@pytest.mark.parametrize("value", ["x", None, {"a": 1}, torch.zeros(3)])
+def test_what_is_neither_number_nor_picture_is_refused_by_name(value):
+    with Live("x", page=False, folder=None) as live, pytest.raises(UsageError, match="log: acc"):
+        live.log(acc=value)
+
+
 def test_controls_in_short():
     assert control_of("x", (1, 64)) == Control("x", "number", 1, 1.0, 64.0, whole=True)
     assert control_of("x", (0, 1)).whole is False

@@ -134,7 +134,7 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 def test_on_this_machine_only_its_own_pages_are_let_in(kind):
     guard, refused = Guard(nothing), 403 if kind == "http" else 1008
-    for host in ("127.0.0.1:8090", "localhost:8090", "[::1]:8090"):
+    for host in ("127.0.0.1:8090", "127.0.0.2:8090", "localhost:8090", "[::1]:8090"):
         assert answer(guard, kind, host=host)[0] == 200
         assert answer(guard, kind, host=host, origin=f"http://{host}")[0] == 200
         assert answer(guard, kind, host=host, origin="http://evil.example")[0] == refused
@@ -142,6 +142,8 @@ def test_on_this_machine_only_its_own_pages_are_let_in(kind):
         assert answer(guard, kind, host=host, origin="null")[0] == refused
     assert answer(guard, kind, host="evil.example:8090")[0] == refused
     assert answer(guard, kind)[0] == refused
+    assert answer(guard, kind, host="[")[0] == refused
+    assert answer(guard, kind, host="127.0.0.1", origin="http://[x")[0] == refused
 
 
 def test_elsewhere_a_token_is_needed_and_a_cookie_keeps_it():
@@ -158,3 +160,4 @@ def test_elsewhere_a_token_is_needed_and_a_cookie_keeps_it():
     assert answer(guard, "websocket", **host)[0] == 1008
     assert answer(guard, "websocket", query="token=secret", **host)[0] == 1008
     assert answer(guard, cookie="c=wrong", **host)[0] == 403
+    assert answer(guard, cookie='theme={"a": 1}; ' + cookie, **host)[0] == 200

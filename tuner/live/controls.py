@@ -16,6 +16,11 @@ Value = float | int | str | bool
 Scale = Literal["linear", "log", "cubic"]
 """How a slider's way is divided; `cubic` begins at 0 and is finest there."""
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+
+TAKEN = ("STEP", "PHASE", "ACTION", "reset", "restore", "save", "stop")
+"""Words that mean something else in a record."""
+
 _WORD = re.compile(r"[^;=\r\n]+")
 
 
@@ -92,7 +97,11 @@ def control_of(name: str, given: object, start: float | None = None) -> Control:
     it says nothing else, as (1, 64) does. Raises `UsageError`.
     """
     place = f"controls: {name}"
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in TAKEN:
+        raise UsageError("a control's name is letters, digits, '_' and '.', and no word of a record", place=place)
     if isinstance(given, Control):
+        if given.name != name:
+            raise UsageError("a Control stands under its own name", place=place, value=given.name)
         return given
     if isinstance(given, bool):
         return Control(name, "switch", given, setting=True)

@@ -46,7 +46,7 @@ class Link:
         self._process, self._connection = _started({"title": title, "host": host, "port": port, **content})
         ready = self._connection.recv()
         if "error" in ready:
-            raise UsageError(ready["error"], place="the page", value=ready["value"], hint=ready["hint"])
+            raise UsageError(ready["error"], place=ready["place"], value=ready["value"], hint=ready["hint"])
         self.url: str = ready["url"]
         self._sender = threading.Thread(target=self._send, name="tuner-live-sender", daemon=True)
         self._receiver = threading.Thread(target=self._receive, name="tuner-live-receiver", daemon=True)

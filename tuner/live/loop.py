@@ -45,7 +45,7 @@ class LoopBody:
         self.turns = Turns()
         self.steps_done, self.stopped = 0, False
         self.snapshots: dict[int, Snapshot] = {}
-        self._wanted = wanted
+        self.wanted, self.settings = wanted, dict[str, str]()
         self._settled, self._fired = -1, 0
         self._rates = [float(group["lr"]) for group in optimizer.param_groups] if optimizer else []
         self._first = self._state()
@@ -78,19 +78,24 @@ class LoopBody:
         """Nothing is refused."""
         raise AssertionError
 
-    def settle(self) -> None:
-        """Write what was turned at the next step into the optimizer, begin anew, or go back."""
+    def begin_step(self) -> None:
+        """Take the snapshot that a record needs of this step, before anything of the step is turned."""
         if self._settled != self.steps_done:
             self._settled, self._fired = self.steps_done, 0
-            if self.steps_done in self._wanted:
+            if self.steps_done in self.wanted:
                 self.take_snapshot()
+
+    def settle(self) -> None:
+        """Write what was turned at the next step into the optimizer, begin anew, or go back."""
+        self.begin_step()
         due = self.turns.actions_at(self.steps_done)
         for action in due[self._fired :]:
             self._fire(action)
         self._fired = len(due)
         for name, keys in self.turns.values.items():
-            if keys[-1][0] == self.steps_done:
-                self._write(name, keys[-1][1])
+            at, value = keys[-1]
+            if at == self.steps_done and (at > 0 or value != self.start_of(name)):
+                self._write(name, value)
 
     def _fire(self, action: str) -> None:
         if action == "stop":
@@ -100,7 +105,12 @@ class LoopBody:
             for name, value in self.turns.at(self.steps_done).items():
                 self._write(name, value)
         elif action.startswith("restore="):
-            self._load(self.snapshots[int(action.partition("=")[2])].state)
+            found = self.snapshots[int(action.partition("=")[2])]
+            self._load(found.state)
+            self.settings = dict(found.settings)
+        elif "=" in action:
+            name, _, text = action.partition("=")
+            self.settings[name] = text
 
     def _write(self, name: str, value: float) -> None:
         if self.optimizer is None:
@@ -115,8 +125,7 @@ class LoopBody:
 
     def take_snapshot(self) -> Snapshot:
         """Keep model and optimizer as they are."""
-        settings = dict(action.split("=", 1) for _, action in self.turns.actions if "=" in action)
-        found = Snapshot(self.steps_done, settings, self.turns.at(self.steps_done - 1), self._state())
+        found = Snapshot(self.steps_done, dict(self.settings), self.turns.at(self.steps_done - 1), self._state())
         self.snapshots[found.step] = found
         return found
 
@@ -275,8 +284,10 @@ class Live:
         for name, value in values.items():
             if getattr(value, "ndim", 0) >= 2 or hasattr(value, "convert"):
                 self._pictures[name] = value
-            else:
+            elif isinstance(value, (int, float)) or getattr(value, "ndim", None) == 0:
                 self._logged[name] = value.detach() if hasattr(value, "detach") else value
+            else:
+                raise UsageError("is neither a number nor a picture", place=f"log: {name}", value=value)
 
     def end_step(self) -> None:
         """The step is over."""
@@ -329,6 +340,7 @@ class Live:
     def _turn_as_recorded(self, recorded: Turns) -> None:
         """Turn what the earlier session turned at this step, in the order in which it took effect."""
         session, step = self.session, self.steps_done
+        self._body.begin_step()
         for action in recorded.actions_at(step):
             name, equals, text = action.partition("=")
             if name == "restore":
@@ -337,9 +349,13 @@ class Live:
             elif equals:
                 session.turn(name, session.controls[name].read(text))
             elif action == "save":
-                session.press(Press("save"))
+                if self._folder is not None and session.hooks.save is not None:
+                    session.press(Press("save"))
             else:
                 session.act(action)
+        for at, name in recorded.phases:
+            if at == step:
+                session.turn("phase", name)
         for name, keys in recorded.values.items():
             for at, value in keys:
                 if at == step:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -32,6 +32,10 @@ class Body(Protocol):
     steps_done: int
     stopped: bool
     snapshots: dict[int, Any]
+
+    @property
+    def wanted(self) -> Set[int]:
+        """Steps whose snapshots a record needs."""
 
     def check(self, name: str, value: str) -> None:
         """Raise `UsageError` for a setting that cannot be taken; changes nothing."""
@@ -311,7 +315,7 @@ class Session:
         loss = values.get("loss")
         if loss is not None and not getattr(loss, "is_cuda", False) and not math.isfinite(loss):
             self.publish(preview=True)
-        elif self.steps_done % int(self.values.get(STEPS_PER_UPDATE, 1)) == 0 and self.pace.may_tell():
+        elif self.steps_done % max(1, int(self.values.get(STEPS_PER_UPDATE, 1))) == 0 and self.pace.may_tell():
             self.publish(preview=self.pace.may_preview())
             self._snapshot(turning=False)
 
@@ -387,5 +391,5 @@ class Session:
         self.body.take_snapshot()
         self.pace.snapshot_taken(started)
         for old in sorted(self.body.snapshots)[:-SNAPSHOTS_KEPT]:
-            if old != self.good:
+            if old != self.good and old not in self.body.wanted:
                 del self.body.snapshots[old]

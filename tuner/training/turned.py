@@ -62,7 +62,7 @@ class TurnedRun:
         self.settings: dict[str, str] = {}
         self.snapshots: dict[int, Snapshot] = {}
         self._between_steps, self._on_save = between_steps, on_save
-        self._wanted = {int(match[1]) for _, action in turns.actions if (match := RESTORE.fullmatch(action))}
+        self.wanted = {int(match[1]) for _, action in turns.actions if (match := RESTORE.fullmatch(action))}
         self._settled, self._fired, self._entry = -1, 0, dict[str, str]()
         self._whole = True
         self.run = self._begin(0)
@@ -85,7 +85,7 @@ class TurnedRun:
         """
         if self._settled != self.steps_done:
             self._settled, self._fired, self._entry = self.steps_done, 0, dict(self.settings)
-            if self.steps_done in self._wanted:
+            if self.steps_done in self.wanted:
                 self.take_snapshot()
         due = self.turns.actions_at(self.steps_done)
         fired = due[: self._fired]

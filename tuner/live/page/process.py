@@ -26,8 +26,10 @@ def main() -> None:
         listening = _socket(about["host"], about["port"])
     except OSError as error:
         value = about["host"] if about["port"] is None else f"{about['host']}:{about['port']}"
-        hint = "Give another --port; 0 takes a free one."
-        connection.send({"error": f"cannot be listened on: {error.strerror or error}", "value": value, "hint": hint})
+        taken = "Give another --port; 0 takes a free one."
+        place, hint = ("--port", taken) if about["port"] is not None else ("--host", "Give an address of this machine.")
+        words = {"place": place, "value": value, "hint": hint}
+        connection.send({"error": f"cannot be listened on: {error.strerror or error}", **words})
         return
     _serve(about, listening, connection)
 
