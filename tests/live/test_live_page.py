@@ -128,6 +128,7 @@ def test_every_task_is_turned_with_mouse_and_keyboard(task, page):
     group = seen.optimizer.param_groups[0]
     assert (type(seen.optimizer).__name__, group["lr"]) == ("Adam", 2e-3)
 
+    eventually(lambda: int(seen.find('[data-live="picture"]').get_property("naturalWidth")) > 50)
     seen.drag("learning_rate", 0.75)
     eventually(lambda: seen.optimizer.param_groups[0]["lr"] > 5e-3)
     turned = seen.optimizer.param_groups[0]["lr"]

@@ -335,7 +335,7 @@ class View:
         for name, button in self.buttons.items():
             able = self._holds and not self.board.ended and (name != "undo" or bool(state.get("can_undo")))
             button.set_enabled(able)
-        self.watching.set_visibility(not self._holds and not self.board.ended)
+        self.watching.set_visibility(self.holder.holder not in ("", self.client.id) and not self.board.ended)
         since = max((change.step for change in self.board.changes), default=0)
         hint = hints.hint(self.board.history, state, since)
         self.hint.text = hint
