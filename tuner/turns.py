@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -13,7 +14,14 @@ from tuner.timeline import Curve, Timeline
 NO_PHASE = "none"
 """The phase that is none, which a timeline could not say by an empty cell."""
 
+_RESTORE = re.compile(r"restore=([0-9]+)")
 _step_of = itemgetter(0)
+
+
+def restored_step(action: str) -> int | None:
+    """The step to whose beginning an action goes back; None for any other action."""
+    found = _RESTORE.fullmatch(action)
+    return None if found is None else int(found[1])
 
 
 @dataclass
@@ -58,6 +66,15 @@ class Turns:
     def actions_at(self, step: int) -> list[str]:
         """The actions before a step, in order."""
         return [name for at, name in self.actions if at == step]
+
+    def withdraw(self, step: int, number: int) -> str:
+        """Forget one of the actions before a step, by its number from 0, and give it."""
+        places = [place for place, (at, _) in enumerate(self.actions) if at == step]
+        return self.actions.pop(places[number])[1]
+
+    def restored_steps(self) -> Set[int]:
+        """The steps that are gone back to."""
+        return {step for _, action in self.actions if (step := restored_step(action)) is not None}
 
     def last_step(self) -> int:
         """The last step at which anything was turned; -1 where nothing was."""
@@ -105,7 +122,7 @@ class TurnedKnobs(Knobs):
     def phase(self, step: int) -> str:
         """The phase that was turned to, or else the timeline's."""
         turned = self.turns.phase(self.start + step)
-        return super().phase(step) if turned is None else turned.removeprefix(NO_PHASE)
+        return super().phase(step) if turned is None else "" if turned == NO_PHASE else turned
 
 
 def _last(keys: list[tuple[int, float]], step: int) -> float | None:

@@ -14,7 +14,7 @@ from tuner.live.link import Link
 from tuner.live.replay import Recorded
 from tuner.live.running import LiveRequest, LiveTraining, link_of
 from tuner.training.trainer import Trainer
-from tuner.training.turned import TurnedRun
+from tuner.training.turned_run import TurnedRun
 
 
 def session_of(target: str, studies: Path, **settings: Any) -> LiveTraining:

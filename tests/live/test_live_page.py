@@ -316,7 +316,7 @@ def test_a_broken_loss_pauses_and_the_last_good_checkpoint_is_offered(page, own_
     seen.type("data.poison", "1")
     eventually(lambda: live.session.paused)
     eventually(lambda: "not finite" in seen.text("hint"))
-    good = live.session.good
+    good = live.session.checkpoints.good
     assert good > 0
     seen.find('[data-button="restore"]').click()
     eventually(lambda: f"back to the checkpoint of step {good}" in seen.text("changes"))

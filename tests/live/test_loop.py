@@ -102,11 +102,11 @@ def test_a_broken_loss_can_be_taken_back(tmp_path: Path):
             model.weight.fill_(math.nan)
         live.log(loss=torch.tensor(math.nan))
         live.end_step()
-        assert live.session.broken_at == 7
+        assert live.session.checkpoints.broken_at == 7
         assert not live.session.paused  # nobody could go on
         live.restore()
         live.step()
-    assert live.session.broken_at == -1
+    assert live.session.checkpoints.broken_at == -1
     assert all(torch.equal(model.state_dict()[name], value) for name, value in good.items())
     assert live["learning_rate"] == 1e-2
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,28 @@ class SessionFolder:
     path: Path
 
     @classmethod
-    def free(cls, studies: Path, name: str) -> SessionFolder:
-        """The first of `NAME-live-001`, `NAME-live-002`, ... that is not there."""
-        number = 1
-        while (studies / f"{name}-live-{number:03d}").exists():
-            number += 1
-        return cls(studies / f"{name}-live-{number:03d}")
+    def claimed(cls, studies: Path, name: str) -> SessionFolder:
+        """The first of `NAME-live-001`, `NAME-live-002`, ... that is not there; made at once, so that none else has it.
+
+        Raises `UsageError` where it cannot be made.
+        """
+        for number in itertools.count(1):
+            path = studies / f"{name}-live-{number:03d}"
+            try:
+                path.mkdir(parents=True)
+                return cls(path)
+            except FileExistsError:
+                if not studies.is_dir():
+                    raise UsageError("is no folder", place="studies", value=str(studies)) from None
+            except OSError as error:
+                raise UsageError(f"cannot be made: {error.strerror}", place="studies", value=str(path)) from None
+        raise AssertionError
+
+    def release(self) -> None:
+        """Remove the folder again, and that of the studies, if there is nothing in them."""
+        for path in (self.path, self.path.parent):
+            with suppress(OSError):
+                path.rmdir()
 
     def write_turns(self, turns: Turns) -> None:
         """Write what was turned so far."""

@@ -43,11 +43,7 @@ class Link:
         self._news = threading.Condition()
         self._closing = self.broken = False
         content = {"controls": [asdict(control) for control in controls], "buttons": list(buttons), **about}
-        self._process, self._connection = _started({"title": title, "host": host, "port": port, **content})
-        ready = self._connection.recv()
-        if "error" in ready:
-            raise UsageError(ready["error"], place=ready["place"], value=ready["value"], hint=ready["hint"])
-        self.url: str = ready["url"]
+        self._process, self._connection, self.url = _started({"title": title, "host": host, "port": port, **content})
         self._sender = threading.Thread(target=self._send, name="tuner-live-sender", daemon=True)
         self._receiver = threading.Thread(target=self._receive, name="tuner-live-receiver", daemon=True)
         self._sender.start()
@@ -126,8 +122,8 @@ class Link:
         self._connection.close()
 
 
-def _started(about: dict[str, Any]) -> tuple[subprocess.Popen[bytes], Connection]:
-    """The page's process, connected, with what it needs to know."""
+def _started(about: dict[str, Any]) -> tuple[subprocess.Popen[bytes], Connection, str]:
+    """The page's process, connected, with what it needs to know, and its address."""
     key = secrets.token_bytes(32)
     with Listener(authkey=key) as listener:
         process = subprocess.Popen(
@@ -137,16 +133,39 @@ def _started(about: dict[str, Any]) -> tuple[subprocess.Popen[bytes], Connection
             stderr=subprocess.DEVNULL if not os.environ.get("TUNER_DEBUG") else None,
             start_new_session=True,  # Ctrl-C is for the training, which ends the page
         )
-        assert process.stdin is not None
-        with process.stdin as stdin:
-            stdin.write(key.hex().encode() + b"\n" + str(listener.address).encode() + b"\n")
-        accepted: list[Connection] = []
-        waiting = threading.Thread(target=lambda: accepted.append(listener.accept()), daemon=True)
-        waiting.start()
-        while waiting.is_alive():
-            waiting.join(0.05)
-            if process.poll() is not None:
-                raise UsageError("the page's process ended before it began; TUNER_DEBUG=1 shows why")
-    connection = accepted[0]
+        try:
+            assert process.stdin is not None
+            with process.stdin as stdin:
+                stdin.write(key.hex().encode() + b"\n" + str(listener.address).encode() + b"\n")
+            connection = _accepted(listener, process)
+            return process, connection, _address(connection, about)
+        except BaseException as error:
+            process.kill()
+            process.wait()
+            if isinstance(error, (EOFError, OSError)):
+                raise UsageError("the page's process ended before it began; TUNER_DEBUG=1 shows why") from None
+            raise
+
+
+def _accepted(listener: Listener, process: subprocess.Popen[bytes]) -> Connection:
+    """The connection that the page's process makes; `EOFError` where it ends first."""
+    accepted: list[Connection] = []
+    waiting = threading.Thread(target=lambda: accepted.append(listener.accept()), daemon=True)
+    waiting.start()
+    while waiting.is_alive():
+        waiting.join(0.05)
+        if process.poll() is not None:
+            raise EOFError
+    return accepted[0]
+
+
+def _address(connection: Connection, about: dict[str, Any]) -> str:
+    """Where the page is, once it is there; `UsageError` where it cannot be."""
     connection.send(about)
-    return process, connection
+    while not connection.poll(0.2):  # so that Ctrl-C is not waited for
+        pass
+    ready = connection.recv()
+    if "error" in ready:
+        connection.close()
+        raise UsageError(ready["error"], place=ready["place"], value=ready["value"], hint=ready["hint"])
+    return str(ready["url"])

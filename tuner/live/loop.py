@@ -13,144 +13,16 @@ from tuner.errors import UsageError
 from tuner.live.controls import Control, Value, control_of
 from tuner.live.desk import Press
 from tuner.live.folder import SessionFolder
+from tuner.live.loop_body import LoopBody
 from tuner.live.pictures import as_array
 from tuner.live.session import Hooks, Session
-from tuner.live.watching import Change, Nobody, Watcher
-from tuner.training.turned import Snapshot
+from tuner.live.watching import Change, Terminal, Watcher
 from tuner.turns import Turns
 
 if TYPE_CHECKING:
     import torch
 
     from tuner.live.link import Link
-
-LEARNING_RATES = ("learning_rate", "lr")
-"""Controls that are the optimizer's rate."""
-
-
-class LoopBody:
-    """A loop's model and optimizer (either may be missing) as what a session turns.
-
-    Numbers that the optimizer has by a control's name are written into it where they are turned; all else is for the
-    loop to read.
-    """
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer | None,
-        model: torch.nn.Module | None,
-        wanted: frozenset[int] = frozenset(),
-    ) -> None:
-        self.optimizer, self.model = optimizer, model
-        self.turns = Turns()
-        self.steps_done, self.stopped = 0, False
-        self.snapshots: dict[int, Snapshot] = {}
-        self.wanted, self.settings = wanted, dict[str, str]()
-        self._settled, self._fired = -1, 0
-        self._rates = [float(group["lr"]) for group in optimizer.param_groups] if optimizer else []
-        self._first = self._state()
-
-    def start_of(self, name: str) -> float | None:
-        """What the optimizer has by the name of a control; None where it has no such number."""
-        if self.optimizer is None:
-            return None
-        if name in LEARNING_RATES:
-            return self._rates[0]
-        from tuner.optimizers.options import option_of
-
-        try:
-            return option_of(self.optimizer, name)
-        except (TypeError, ValueError):  # an option that is no number
-            return None
-
-    def check(self, name: str, value: str) -> None:
-        """A loop of one's own takes any setting."""
-
-    def options_of(self, optimizer: str) -> Mapping[str, float]:
-        """A loop of one's own switches no optimizers."""
-        return {}
-
-    def moving(self) -> dict[str, float]:
-        """Nothing is moved but by turning."""
-        return {}
-
-    def withdraw(self) -> str:
-        """Nothing is refused."""
-        raise AssertionError
-
-    def begin_step(self) -> None:
-        """Take the snapshot that a record needs of this step, before anything of the step is turned."""
-        if self._settled != self.steps_done:
-            self._settled, self._fired = self.steps_done, 0
-            if self.steps_done in self.wanted:
-                self.take_snapshot()
-
-    def settle(self) -> None:
-        """Write what was turned at the next step into the optimizer, begin anew, or go back."""
-        self.begin_step()
-        due = self.turns.actions_at(self.steps_done)
-        for action in due[self._fired :]:
-            self._fire(action)
-        self._fired = len(due)
-        for name, keys in self.turns.values.items():
-            at, value = keys[-1]
-            if at == self.steps_done and (at > 0 or value != self.start_of(name)):
-                self._write(name, value)
-
-    def _fire(self, action: str) -> None:
-        if action == "stop":
-            self.stopped = True
-        elif action == "reset":
-            self._load(self._first)
-            for name, value in self.turns.at(self.steps_done).items():
-                self._write(name, value)
-        elif action.startswith("restore="):
-            found = self.snapshots[int(action.partition("=")[2])]
-            self._load(found.state)
-            self.settings = dict(found.settings)
-        elif "=" in action:
-            name, _, text = action.partition("=")
-            self.settings[name] = text
-
-    def _write(self, name: str, value: float) -> None:
-        if self.optimizer is None:
-            return
-        from tuner.optimizers.options import has_option, set_number, set_option
-
-        if name in LEARNING_RATES:
-            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-                set_number(group, "lr", value * (rate / self._rates[0] if self._rates[0] else 1.0))
-        elif has_option(self.optimizer, name):
-            set_option(self.optimizer, name, value)
-
-    def take_snapshot(self) -> Snapshot:
-        """Keep model and optimizer as they are."""
-        found = Snapshot(self.steps_done, dict(self.settings), self.turns.at(self.steps_done - 1), self._state())
-        self.snapshots[found.step] = found
-        return found
-
-    def is_sound(self, step: int) -> bool:
-        """Whether the snapshot of a step holds finite weights only."""
-        from tuner.training.states import all_finite
-
-        return all_finite(self.snapshots[step].state.get("model"))
-
-    def _state(self) -> dict[str, Any]:
-        if self.model is None and self.optimizer is None:
-            return {}
-        from tuner.training.states import model_state, snapshot
-
-        model = {} if self.model is None else model_state(self.model)
-        return {"model": model, "optimizer": {} if self.optimizer is None else snapshot(self.optimizer.state_dict())}
-
-    def _load(self, state: Mapping[str, Any]) -> None:
-        from tuner.training.states import restore_model, restore_optimizer
-
-        if self.model is not None:
-            restore_model(self.model, state["model"], next(self.model.parameters()).device)
-        if self.optimizer is not None:
-            self.optimizer.state.clear()
-            restore_optimizer(self.optimizer, state["optimizer"])
 
 
 class Live:
@@ -191,7 +63,7 @@ class Live:
     ) -> None:
         self.name = name
         self._recorded = None if replay is None else SessionFolder.existing(Path(replay), "replay").turns()
-        self._body = LoopBody(optimizer, model, _restored_steps(self._recorded))
+        self._body = LoopBody(optimizer, model, set() if self._recorded is None else self._recorded.restored_steps())
         self._controls = [control_of(key, given, self._body.start_of(key)) for key, given in (controls or {}).items()]
         self._buttons = (
             "pause",
@@ -202,24 +74,44 @@ class Live:
             *(("reset", "save", "restore") if model else ()),
         )
         self._page, self._host, self._port = page, host, port
-        self._folder = None if folder is None else SessionFolder.free(Path(folder), _file_name(name))
+        self._studies = None if folder is None else Path(folder)
+        self._folder: SessionFolder | None = None
         self._logged: dict[str, Any] = {}
         self._pictures: dict[str, Any] = {}
         self._link: Link | None = None
         self._session: Session | None = None
 
     def __enter__(self) -> Live:
-        watcher: Watcher = Nobody()
-        if self._page:
-            from tuner.live.link import Link
-
-            watcher = self._link = Link(self._title, self._controls, self._buttons, self._host, self._port)
-            print(f"{self.name}: {self._link.url}", file=sys.stderr)
-        hooks = Hooks(preview=self._preview, save=self._save if self._body.model is not None else None)
-        self._session = Session(self._body, self._controls, self._buttons, self._folder, watcher, hooks, self._page)
+        if self._session is not None:
+            raise UsageError("is entered once; make another one for another run", place="Live", value=self.name)
+        if self._studies is not None:
+            self._folder = SessionFolder.claimed(self._studies, _file_name(self.name))
+        try:
+            watcher = self._watcher()
+            hooks = Hooks(preview=self._preview, save=self._save if self._body.model is not None else None)
+            self._session = Session(self._body, self._controls, self._buttons, self._folder, watcher, hooks, self._page)
+        except BaseException as error:
+            self._give_up(error)
+            raise
         if self._link is not None:
             self._link.desk = self._session.desk
         return self
+
+    def _watcher(self) -> Watcher:
+        if not self._page:
+            return Terminal()
+        from tuner.live.link import Link
+
+        self._link = Link(self._title, self._controls, self._buttons, self._host, self._port)
+        print(f"{self.name}: {self._link.url}", file=sys.stderr)
+        return self._link
+
+    def _give_up(self, error: BaseException) -> None:
+        """Leave nothing of a session that could not begin."""
+        if self._link is not None:
+            self._link.close(f"ended by {type(error).__name__}: {error}")
+        if self._folder is not None:
+            self._folder.release()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -344,8 +236,7 @@ class Live:
         for action in recorded.actions_at(step):
             name, equals, text = action.partition("=")
             if name == "restore":
-                session.good = int(text)
-                session.restore()
+                session.restore(int(text))
             elif equals:
                 session.turn(name, session.controls[name].read(text))
             elif action == "save":
@@ -360,11 +251,6 @@ class Live:
             for at, value in keys:
                 if at == step:
                     session.turn(name, session.controls[name].check(value))
-
-
-def _restored_steps(recorded: Turns | None) -> frozenset[int]:
-    actions = [] if recorded is None else [action for _, action in recorded.actions]
-    return frozenset(int(action.partition("=")[2]) for action in actions if action.startswith("restore="))
 
 
 def _file_name(name: str) -> str:

@@ -27,7 +27,8 @@ from tuner.tasks import Task, load_task, task_source
 from tuner.training.device import pick_device
 from tuner.training.run import EpochRecord
 from tuner.training.trainer import Trainer
-from tuner.training.turned import STOP, TurnedRun
+from tuner.training.turned import STOP
+from tuner.training.turned_run import TurnedRun
 from tuner.training.weights import copy_of, save_weights
 from tuner.turns import Turns
 

@@ -17,7 +17,7 @@ from tuner.live.link import Link
 from tuner.live.recipe_controls import START, controls_of, turned_recipe
 from tuner.live.replay import save_now
 from tuner.live.session import Hooks, Session
-from tuner.live.watching import Nobody, Watcher
+from tuner.live.watching import Terminal, Watcher
 from tuner.objective import goal_of
 from tuner.probe import Probe
 from tuner.recipe import Recipe
@@ -34,7 +34,8 @@ from tuner.tasks import Task, load_task, task_source
 from tuner.training.device import pick_device
 from tuner.training.run import EpochRecord
 from tuner.training.trainer import Trainer
-from tuner.training.turned import WORDS, TurnedRun
+from tuner.training.turned import WORDS
+from tuner.training.turned_run import TurnedRun
 from tuner.turns import Turns
 
 BUTTONS = ("pause", "go_on", "single_step", "reset", "undo", "save", "save_recipe", "restore", "stop")
@@ -64,7 +65,7 @@ class LiveTraining:
     def __init__(
         self,
         request: LiveRequest,
-        watcher: Callable[[LiveTraining], Watcher] = lambda training: Nobody(),
+        watcher: Callable[[LiveTraining], Watcher] = lambda training: Terminal(),
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self.request, self._check_stop = request, check_stop
@@ -77,22 +78,40 @@ class LiveTraining:
         self.recipe: Recipe = self.space.recipe_for({})[0]
         self.trainer = Trainer(self.task, goal_of(self.space), self.probe.terms, pick_device(request.device))
         self.run = TurnedRun(self.trainer, self.recipe, Turns(), check_stop)
-        self.folder = SessionFolder.free(request.studies, self.space.name)
         self.controls: list[Control] = controls_of(self.recipe, self.task, self.probe)
         self.buttons = (
             *BUTTONS,
             *(("action",) if self.task.actions else ()),
             *(("listen",) if self.task.sound_names else ()),
         )
-        self.watcher = watcher(self)
+        self.folder = SessionFolder.claimed(request.studies, self.space.name)
+        try:
+            self.watcher = watcher(self)
+        except BaseException:
+            self.folder.release()
+            raise
+        try:
+            self.session = self._begun()
+        except BaseException as error:
+            self.watcher.close(f"ended by {type(error).__name__}: {error}")
+            raise
+
+    def _begun(self) -> Session:
         self._write_beginning()
         attended = isinstance(self.watcher, Link)
-        hooks = self._hooks()
-        self.session = Session(
-            self.run, self.controls, self.buttons, self.folder, self.watcher, hooks, attended, self.task.actions
+        session = Session(
+            self.run,
+            self.controls,
+            self.buttons,
+            self.folder,
+            self.watcher,
+            self._hooks(),
+            attended,
+            self.task.actions,
         )
         if isinstance(self.watcher, Link):
-            self.watcher.desk = self.session.desk
+            self.watcher.desk = session.desk
+        return session
 
     @property
     def title(self) -> str:
@@ -122,11 +141,11 @@ class LiveTraining:
         """Train until the session is stopped; then the weights are saved, whatever ended it."""
         try:
             while self.session.step():
+                before = self.run.steps_done
                 try:
                     records = self.run.step()
                 except Exception as error:  # a user's model, or no memory for such batches
-                    self.run.run.renew_batches()
-                    self.session.step_failed(error)
+                    self._step_failed(error, is_trained=self.run.steps_done > before)
                     continue
                 self.session.end_step(self.run.last)
                 for record in records:
@@ -134,6 +153,16 @@ class LiveTraining:
                 self._check_stop()
         finally:
             self.end()
+
+    def _step_failed(self, error: Exception, is_trained: bool) -> None:
+        """Go on from where nothing is half done; a step that `is_trained` is over but for its epoch's validation."""
+        self.run.run.renew_batches()
+        if is_trained:
+            self.session.end_step(self.run.last)
+        self.session.step_failed(error)
+        if not is_trained and any(True for _ in self.run.run.model.buffers()):
+            text = "what the step had changed of the model's buffers stays: trained again, the session may differ"
+            self.watcher.tell("note", text=text, level="warning")
 
     def _tell_epoch(self, record: EpochRecord) -> None:
         self.watcher.tell("epoch", step=self.run.steps_done, epoch=record.epoch, values=dict(record.values))

@@ -3,60 +3,27 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from tuner.errors import UsageError
+from tuner.live.checkpoints import Checkpoints
 from tuner.live.controls import Control, Value
 from tuner.live.desk import Desk, Press, Turn
 from tuner.live.folder import SessionFolder
 from tuner.live.pace import Pace
-from tuner.live.watching import Change, Nobody, Watcher
-from tuner.turns import Turns
+from tuner.live.showing import Showing
+from tuner.live.watching import Change, Terminal, Watcher
+from tuner.training.turned import Snapshot, Turned
 
 STEPS_PER_UPDATE = "steps_per_update"
 """The control that says how many steps pass between two updates of the page."""
 
+PHASE = "phase"
+"""The control of the phase."""
+
 WAIT_SECONDS = 0.2
-
-SNAPSHOTS_KEPT = 3
-"""Checkpoints in memory, the last good one aside."""
-
-
-class Body(Protocol):
-    """What trains, to which turns happen: `training.turned.TurnedRun`, or a loop of one's own."""
-
-    turns: Turns
-    steps_done: int
-    stopped: bool
-    snapshots: dict[int, Any]
-
-    @property
-    def wanted(self) -> Set[int]:
-        """Steps whose snapshots a record needs."""
-
-    def check(self, name: str, value: str) -> None:
-        """Raise `UsageError` for a setting that cannot be taken; changes nothing."""
-
-    def settle(self) -> None:
-        """Let what was turned at the next step take effect; `UsageError` for a setting that cannot be taken."""
-
-    def withdraw(self) -> str:
-        """Forget the action that `settle` could not take, and give it; `settle` may then be called again."""
-
-    def take_snapshot(self) -> Any:
-        """Keep how all stands, before anything of the next step is turned: its `step`, `settings` and `values`."""
-
-    def moving(self) -> Mapping[str, float]:
-        """What moves by itself, by control, until it is turned."""
-
-    def is_sound(self, step: int) -> bool:
-        """Whether the snapshot of a step holds finite weights only."""
-
-    def options_of(self, optimizer: str) -> Mapping[str, float]:
-        """The options, by control, that an optimizer has when it is switched to."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +63,7 @@ class Session:
 
     def __init__(
         self,
-        body: Body,
+        body: Turned,
         controls: Sequence[Control],
         buttons: tuple[str, ...],
         folder: SessionFolder | None = None,
@@ -105,18 +72,18 @@ class Session:
         attended: bool = True,
         actions: tuple[str, ...] = (),
     ) -> None:
-        self.actions = actions
-        self.body, self.folder, self.hooks, self.attended = body, folder, hooks or Hooks(), attended
-        self.watcher: Watcher = watcher or Nobody()
+        self.body, self.folder, self.attended, self.actions = body, folder, attended, actions
+        self.hooks = hooks or Hooks()
+        self.watcher: Watcher = watcher or Terminal()
         self.controls = {control.name: control for control in controls}
         self.desk = Desk(self.controls, buttons)
         self.values: dict[str, Value] = {name: control.value for name, control in self.controls.items()}
         self.changes: list[Change] = []
-        self.paused, self.broken_at, self.good = False, -1, -1
-        self.pace = Pace()
+        self.pace, self.paused = Pace(), False
+        self.checkpoints = Checkpoints(body, self.pace)
+        self._showing = Showing(self.watcher, self.pace, self.hooks.preview)
         self._single, self._ahead = False, False
         self._undos: list[_Undo] = []
-        self._rows: list[tuple[int, Mapping[str, Any]]] = []
         moving = body.moving()
         for name, control in self.controls.items():
             if control.kind == "number" and not control.setting and name not in moving:
@@ -127,6 +94,8 @@ class Session:
     def steps_done(self) -> int:
         """Steps of the session."""
         return self.body.steps_done
+
+    # -- step by step ---------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
         """Take what was asked, and wait while the session is paused; False once it is stopped."""
@@ -149,18 +118,83 @@ class Session:
         return self.paused and not self._single and not self.body.stopped
 
     def settle(self) -> None:
-        """Let what was turned take effect; what the run cannot take after all is withdrawn."""
+        """Let what was turned take effect; what cannot be taken after all is withdrawn, and told."""
         self._ahead = False
-        try:
-            self.body.settle()
-        except UsageError as error:  # what could not be told when it was asked
-            name = self.body.withdraw().partition("=")[0]
-            before = next((change.before for change in reversed(self.changes) if change.name == name), None)
-            if before is not None:
-                self.values[name] = before
-            self.watcher.tell("refused", text=str(error), to="", name=name)
-            self._write()
-            self.settle()
+        while True:
+            try:
+                self.body.settle()
+                return
+            except UsageError as error:  # what could not be told when it was asked
+                self._forget(self.body.withdraw(), str(error))
+
+    def _forget(self, action: str, why: str) -> None:
+        """Let all be as if an action had not been asked for."""
+        name = action.partition("=")[0]
+        for number, change in reversed(list(enumerate(self.changes))):
+            if change.step == self.steps_done and self._says(change) == action:
+                del self.changes[number]
+                self.watcher.tell("withdrawn", number=number)
+                if change.before is not None and self._says(change, self.values.get(name)) == action:
+                    self.values[name] = change.before
+                if self._undos and (self._undos[-1].name, self._undos[-1].before) == (name, change.before):
+                    for other, value in self._undos.pop().beside.items():
+                        self._record(self.controls[other], value)
+                break
+        self.watcher.tell("refused", text=why, to="", name=name)
+        self._write()
+
+    def _says(self, change: Change, after: Value | None = None) -> str:
+        """A change as an action says it; with `after`, one to that value."""
+        after = change.after if after is None else after
+        return change.name if after is None else f"{change.name}={self.controls[change.name].written(after)}"
+
+    def end_step(self, values: Mapping[str, Any]) -> None:
+        """A step is over; `values` are its curves' points (floats or scalar tensors), `loss` among them."""
+        self._showing.add(self.steps_done - 1, values)
+        self.pace.step()
+        loss = values.get("loss")
+        if loss is not None and not getattr(loss, "is_cuda", False) and not math.isfinite(loss):
+            self.publish(preview=True)
+        elif self.steps_done % max(1, int(self.values.get(STEPS_PER_UPDATE, 1))) == 0 and self.pace.may_tell():
+            self.publish(preview=self.pace.may_preview())
+            self.checkpoints.take(turning=False)
+
+    def step_failed(self, error: Exception) -> None:
+        """A step came to nothing: pause, so that what was turned can be turned back; raises it if nobody is there."""
+        if not self.attended:
+            raise error
+        self.paused = True
+        text = f"the step failed, and the run is paused: {type(error).__name__}: {error}"
+        self.watcher.tell("note", text=text, level="warning")
+        self._tell_state()
+
+    def publish(self, preview: bool = False) -> None:
+        """Tell what happened since the last time; a loss that is not finite pauses the session."""
+        rows = self._showing.tell_rows()
+        if rows and self.checkpoints.judge(rows):
+            self.paused = self.attended
+            text = f"the loss is not finite at step {self.checkpoints.broken_at}{': paused' if self.paused else ''}"
+            self.watcher.tell("note", text=text, level="warning")
+        if preview:
+            self._showing.show_preview(self.steps_done)
+        self._tell_state()
+
+    def _tell_state(self) -> None:
+        self._follow()
+        self.watcher.show(
+            "state",
+            step=self.steps_done,
+            rate=self.pace.rate,
+            seconds=self.pace.seconds,
+            paused=self.paused,
+            stopped=self.body.stopped,
+            values=dict(self.values),
+            broken_at=self.checkpoints.broken_at,
+            good=self.checkpoints.good,
+            can_undo=bool(self._undos),
+        )
+
+    # -- what is asked --------------------------------------------------------------------------------------------
 
     def _take(self) -> bool:
         """Do what was asked since the last time; gives whether that was anything."""
@@ -185,7 +219,7 @@ class Session:
             return
         if control.setting:
             self.body.check(name, control.written(value))
-        self._snapshot(turning=True)
+        self.checkpoints.take(turning=True)
         beside = self._record(control, value)
         self._note(name, before, value, undoes)
         if not undoes:
@@ -195,13 +229,16 @@ class Session:
     def _follow(self) -> None:
         """Let the values say where what moves by itself is now."""
         self.values |= {name: value for name, value in self.body.moving().items() if name in self.controls}
+        phase = self.body.phase()
+        if PHASE in self.controls and phase in self.controls[PHASE].choices:
+            self.values[PHASE] = phase
 
     def _record(self, control: Control, value: Value) -> dict[str, Value]:
         """Write a turn down, and what is turned beside it, which it gives as it was before."""
         name, step = control.name, self.steps_done
         self.values[name] = value
         beside: dict[str, Value] = {}
-        if name == "phase":
+        if name == PHASE:
             self.body.turns.set_phase(step, str(value))
         elif control.setting:
             self.body.turns.act(step, f"{name}={control.written(value)}")
@@ -222,7 +259,8 @@ class Session:
         """Do what a button does; `UsageError` where that cannot be."""
         button = press.button
         if button in ("pause", "go_on"):
-            self.paused, self.broken_at = button == "pause", -1
+            self.paused = button == "pause"
+            self.checkpoints.mended()
         elif button == "single_step":
             self.paused = self._single = True
         elif button in ("reset", "stop"):
@@ -234,7 +272,7 @@ class Session:
         elif button == "undo":
             self.undo()
         elif button == "restore":
-            self.restore()
+            self.restore(self.checkpoints.good)
         elif button == "save":
             self.save()
         elif button == "save_recipe" and self.hooks.save_recipe is not None:
@@ -244,13 +282,12 @@ class Session:
 
     def act(self, action: str) -> None:
         """Take an action before the next step: `reset`, `stop`, or one of the task's."""
-        self._snapshot(turning=True)
+        self.checkpoints.take(turning=True)
         self.body.turns.act(self.steps_done, action)
         self._note(action)
         self._write()
         if action == "reset":
-            self.broken_at = self.good = -1
-            self.body.snapshots.clear()  # of a run that is over
+            self.checkpoints.mended()
             self._settle_ahead()
         elif action == "stop":
             self.body.stopped = True
@@ -273,25 +310,31 @@ class Session:
         self._note("save")
         self._write()
 
-    def restore(self) -> None:
-        """Go back to the last good checkpoint, with the values of then; `UsageError` where there is none."""
-        if self.good not in self.body.snapshots:
+    def restore(self, step: int) -> None:
+        """Go back to a checkpoint in memory, with the values of then; `UsageError` where there is none."""
+        if step not in self.body.snapshots:
             raise UsageError("there is no good checkpoint yet")
-        snapshot = self.body.snapshots[self.good]
-        for name, control in self.controls.items():
-            if control.setting:
-                self.values[name] = control.read(snapshot.settings.get(name, control.written(control.value)))
-            elif name in snapshot.values:
-                self.body.turns.set(self.steps_done, name, snapshot.values[name])
-                self.values[name] = control.check(snapshot.values[name])
-        self.body.turns.act(self.steps_done, f"restore={self.good}")
-        self._note(f"restore={self.good}")
-        for later in [step for step in self.body.snapshots if step > self.good]:
-            del self.body.snapshots[later]
+        self._take_values(self.body.snapshots[step])
+        self.body.turns.act(self.steps_done, f"restore={step}")
+        self._note(f"restore={step}")
+        self.checkpoints.gone_back(step)
         self._undos.clear()
-        self.broken_at = -1
         self._write()
         self._settle_ahead()
+
+    def _take_values(self, snapshot: Snapshot) -> None:
+        """Let every control stand as it did; what moves by itself, and was not turned, goes on moving."""
+        turns, step = self.body.turns, self.steps_done
+        for name, control in self.controls.items():
+            if name == PHASE:
+                if turns.phases:
+                    self.values[name] = control.value if snapshot.phase is None else snapshot.phase
+                    turns.set_phase(step, str(self.values[name]))
+            elif control.setting:
+                self.values[name] = control.read(snapshot.settings.get(name, control.written(control.value)))
+            elif name in turns.values and name in snapshot.values:
+                self.values[name] = control.check(snapshot.values[name])
+                turns.set(step, name, snapshot.values[name])
 
     def _settle_ahead(self) -> None:
         """Show at once what begins anew, though the session be paused; what is turned beside it can still follow."""
@@ -307,89 +350,3 @@ class Session:
     def _write(self) -> None:
         if self.folder is not None:
             self.folder.write_turns(self.body.turns)
-
-    def end_step(self, values: Mapping[str, Any]) -> None:
-        """A step is over; `values` are its curves' points (floats or scalar tensors), `loss` among them."""
-        self._rows.append((self.steps_done - 1, values))
-        self.pace.step()
-        loss = values.get("loss")
-        if loss is not None and not getattr(loss, "is_cuda", False) and not math.isfinite(loss):
-            self.publish(preview=True)
-        elif self.steps_done % max(1, int(self.values.get(STEPS_PER_UPDATE, 1))) == 0 and self.pace.may_tell():
-            self.publish(preview=self.pace.may_preview())
-            self._snapshot(turning=False)
-
-    def step_failed(self, error: Exception) -> None:
-        """A step came to nothing: pause, so that what was turned can be turned back; raises it if nobody is there."""
-        if not self.attended:
-            raise error
-        self.paused = True
-        text = f"the step failed, and the run is paused: {type(error).__name__}: {error}"
-        self.watcher.tell("note", text=text, level="warning")
-        self._tell_state()
-
-    def publish(self, preview: bool = False) -> None:
-        """Tell what happened since the last time; a loss that is not finite pauses the session."""
-        self.pace.told()
-        rows = [(step, {name: float(value) for name, value in values.items()}) for step, values in self._rows]
-        self._rows.clear()
-        if rows:
-            self.watcher.tell("rows", rows=rows)
-            self._judge(rows)
-        if preview and self.hooks.preview is not None:
-            self._show_preview(self.hooks.preview)
-        self._tell_state()
-
-    def _show_preview(self, preview: Callable[[], list[Any]]) -> None:
-        started = time.perf_counter()
-        try:
-            pictures = preview()
-        except Exception as error:  # a picture is not worth a run
-            self.hooks = replace(self.hooks, preview=None)
-            text = f"there are no more previews: {type(error).__name__}: {error}"
-            self.watcher.tell("note", text=text, level="warning")
-            return
-        if pictures:
-            self.watcher.show("frame", pictures=pictures, step=self.steps_done)
-        self.pace.previewed(started)
-
-    def _judge(self, rows: list[tuple[int, dict[str, float]]]) -> None:
-        """Whether losses are finite; a checkpoint is good once a loss that its own weights gave is.
-
-        Where there is none such, one whose numbers are finite will do.
-        """
-        broken = next((step for step, values in rows if not math.isfinite(values.get("loss", 0.0))), None)
-        last = rows[-1][0] if broken is None else broken - 1
-        self.good = max((step for step in self.body.snapshots if step <= last), default=self.good)
-        if broken is not None and self.good < 0:
-            self.good = max((step for step in self.body.snapshots if self.body.is_sound(step)), default=-1)
-        if broken is not None and self.broken_at < 0:
-            self.paused, self.broken_at = self.attended, broken
-            self.watcher.tell("note", text=f"the loss is not finite at step {broken}: paused", level="warning")
-
-    def _tell_state(self) -> None:
-        self._follow()
-        self.watcher.show(
-            "state",
-            step=self.steps_done,
-            rate=self.pace.rate,
-            seconds=self.pace.seconds,
-            paused=self.paused,
-            stopped=self.body.stopped,
-            values=dict(self.values),
-            broken_at=self.broken_at,
-            good=self.good,
-            can_undo=bool(self._undos),
-        )
-
-    def _snapshot(self, turning: bool) -> None:
-        """Keep how all stands, unless something was turned at this step already, or the loss is broken."""
-        step, turns = self.steps_done, self.body.turns
-        if step == 0 or self.broken_at >= 0 or turns.last_step() >= step or not self.pace.may_snapshot(turning):
-            return
-        started = time.perf_counter()
-        self.body.take_snapshot()
-        self.pace.snapshot_taken(started)
-        for old in sorted(self.body.snapshots)[:-SNAPSHOTS_KEPT]:
-            if old != self.good and old not in self.body.wanted:
-                del self.body.snapshots[old]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,14 +35,22 @@ class Watcher(Protocol):
     def show(self, kind: str, **content: Any) -> None:
         """Show the newest of its kind; an older one that was not seen yet is forgotten."""
 
+    def close(self, words: str) -> None:
+        """Tell that the session is over, and no more."""
 
-class Nobody:
-    """Watches nothing: a session without a page."""
+
+class Terminal:
+    """A session without a page: what was refused, or is worth a warning, is a line on stderr."""
 
     broken = False
 
     def tell(self, kind: str, **content: Any) -> None:
-        """Nothing."""
+        """Print what went wrong."""
+        if kind == "refused" or content.get("level") == "warning":
+            print(f"warning: {content['text']}", file=sys.stderr)
 
     def show(self, kind: str, **content: Any) -> None:
+        """Nothing."""
+
+    def close(self, words: str) -> None:
         """Nothing."""

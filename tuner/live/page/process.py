@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Client, Connection
 from typing import Any
@@ -98,15 +99,16 @@ def _url(host: str, port: int, token: str) -> str:
 
 def _listen(connection: Connection, board: Any, loop: asyncio.AbstractEventLoop, server: Any) -> None:
     """Hand what the training says to the board; when it says no more, show the end and go."""
-    try:
-        while not board.ended:
+    while not board.ended:
+        try:
             messages = connection.recv()
-            taken = asyncio.run_coroutine_threadsafe(_take(board, messages), loop)
+        except (EOFError, OSError):
+            messages = [{"kind": "ended", "text": "the training's process is gone"}]
+        taken = asyncio.run_coroutine_threadsafe(_take(board, messages), loop)
+        try:
             taken.result()  # what comes meanwhile waits, and of what is shown only the newest
-    except (EOFError, OSError):
-        asyncio.run_coroutine_threadsafe(
-            _take(board, [{"kind": "ended", "text": "the training's process is gone"}]), loop
-        ).result()
+        except Exception:  # of one message, which is no reason to take no more
+            traceback.print_exc()
     threading.Event().wait(END_SECONDS)
     server.should_exit = True
 
