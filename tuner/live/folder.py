@@ -37,8 +37,7 @@ class SessionFolder:
                 path.mkdir(parents=True)
                 return cls(path)
             except FileExistsError:
-                if not studies.is_dir():
-                    raise UsageError("is no folder", place="studies", value=str(studies)) from None
+                continue
             except OSError as error:
                 raise UsageError(f"cannot be made: {error.strerror}", place="studies", value=str(path)) from None
         raise AssertionError

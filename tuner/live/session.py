@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tuner.errors import UsageError
@@ -136,12 +136,19 @@ class Session:
                 self.watcher.tell("withdrawn", number=number)
                 if change.before is not None and self._says(change, self.values.get(name)) == action:
                     self.values[name] = change.before
-                if self._undos and (self._undos[-1].name, self._undos[-1].before) == (name, change.before):
-                    for other, value in self._undos.pop().beside.items():
-                        self._record(self.controls[other], value)
+                self._forget_undo(name, change)
                 break
         self.watcher.tell("refused", text=why, to="", name=name)
         self._write()
+
+    def _forget_undo(self, name: str, change: Change) -> None:
+        """Turn back what was turned beside a change, and let a later one go back to where it would have  in reversed(list(enumerate(self._undos))):
+            if undo.name == name and undo.before == change.after:
+                self._undos[number] = replace(undo, before=change.before)
+            elif undo.name == name and undo.before == change.before:
+                for other, value in self._undos.pop(number).beside.items():
+                    self._record(self.controls[other], value)
+                return
 
     def _says(self, change: Change, after: Value | None = None) -> str:
         """A change as an action says it; with `after`, one to that value."""
@@ -153,7 +160,8 @@ class Session:
         self._showing.add(self.steps_done - 1, values)
         self.pace.step()
         loss = values.get("loss")
-        if loss is not None and not getattr(loss, "is_cuda", False) and not math.isfinite(loss):
+        at_hand = getattr(getattr(loss, "device", None), "type", "cpu") == "cpu"  # a device is not waited for
+        if loss is not None and at_hand and not math.isfinite(loss):
             self.publish(preview=True)
         elif self.steps_done % max(1, int(self.values.get(STEPS_PER_UPDATE, 1))) == 0 and self.pace.may_tell():
             self.publish(preview=self.pace.may_preview())
