@@ -142,10 +142,14 @@ class Session:
         self._write()
 
     def _forget_undo(self, name: str, change: Change) -> None:
-        """Turn back what was turned beside a change, and let a later one go back to where it would have  in reversed(list(enumerate(self._undos))):
+        """Turn back what was turned beside a change, and let a later one go back to where it would have begun."""
+        before = change.before
+        if before is None:  # no turn
+            return
+        for number, undo in reversed(list(enumerate(self._undos))):
             if undo.name == name and undo.before == change.after:
-                self._undos[number] = replace(undo, before=change.before)
-            elif undo.name == name and undo.before == change.before:
+                self._undos[number] = replace(undo, before=before)
+            elif undo.name == name and undo.before == before:
                 for other, value in self._undos.pop(number).beside.items():
                     self._record(self.controls[other], value)
                 return
