@@ -67,6 +67,20 @@ class Turns:
         """The actions before a step, in order."""
         return [name for at, name in self.actions if at == step]
 
+    def settings(self) -> dict[str, str]:
+        """The settings as they are in the end; to go back to a step gives those back that were set before it."""
+        now: dict[str, str] = {}
+        been: list[tuple[int, dict[str, str]]] = []
+        for step, action in self.actions:
+            name, equals, value = action.partition("=")
+            back = restored_step(action)
+            if back is not None:
+                now = next((found for at, found in reversed(been) if at < back), {})
+            elif equals:
+                now = now | {name: value}
+            been.append((step, now))
+        return now
+
     def withdraw(self, step: int, number: int) -> str:
         """Forget one of the actions before a step, by its number from 0, and give it."""
         places = [place for place, (at, _) in enumerate(self.actions) if at == step]

@@ -101,9 +101,10 @@ def test_ctrl_c_ends_it_and_the_record_trains_to_the_same_weights(own_folder, tu
     assert "learning_rate: {low: 0.0005, high: 0.008, log: true}" in (session / "quick.yaml").read_text()
 
     about = json.loads((session / "session.json").read_text())
-    (session / "session.json").write_text(json.dumps(about | {"task_hash": "another"}))
-    changed = tuner("train", "--timeline", str(session))
+    (session / "session.json").write_text(json.dumps(about | {"task_hash": "another", "device": "cuda"}))
+    changed = tuner("train", "--timeline", str(session), "--device", "cpu")
     assert "the task's source file has changed" in changed.out + changed.err
+    assert "device cuda -> cpu" in changed.out + changed.err
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from live_tasks import retrained, same_weights, session_of, train
 from torch import nn
 
 from tuner.errors import UsageError
+from tuner.live.replay import Recorded
 from tuner.seeds import seed_for
 from tuner.training.batches import epoch_order
 
@@ -244,6 +245,7 @@ def test_whatever_was_turned_trains_to_the_same_weights_again(tmp_path_factory, 
     train(live, 30, script)
     live.end()
     assert same_weights(retrained(live), live.run)
+    assert Recorded(live.folder.path, None, "--timeline").values() == live.session.values
 
 
 @pytest.mark.parametrize("paused", [False, True])

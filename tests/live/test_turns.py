@@ -80,3 +80,12 @@ def test_the_csv_is_one_that_a_person_reads(tmp_path: Path):
     assert text == "STEP,PHASE,ACTION,learning_rate:linear:step\n0,,,0.002\n12,,optimizer=SGD;reset,0.1\n"
     (tmp_path / "a.csv").write_text(text)
     assert read_csv(tmp_path / "a.csv").curves["learning_rate"].at(11) == 0.002
+
+
+def test_settings_come_back_with_the_step_that_is_gone_back_to():
+    turns = Turns()
+    for step, action in [(0, "scheduler=none"), (10, "optimizer=SGD"), (20, "restore=10"), (20, "loss=l1")]:
+        turns.act(step, action)
+    assert turns.settings() == {"scheduler": "none", "loss": "l1"}
+    turns.act(30, "restore=15")
+    assert turns.settings() == {"scheduler": "none", "optimizer": "SGD"}

@@ -57,9 +57,7 @@ class Recorded:
     def values(self) -> dict[str, Value]:
         """What each control stands at when the session ends."""
         found: dict[str, Value] = {}
-        last = self.turns.last_step()
-        numbers = self.turns.at(last)
-        settings = {name: value for name, value in map(_halves, self.turns.actions) if value}
+        numbers, settings = self.turns.at(self.turns.last_step()), self.turns.settings()
         for control in controls_of(self.recipe, self.task, self.probe):
             found[control.name] = control.value
             if control.name in numbers:
@@ -68,19 +66,16 @@ class Recorded:
                 found[control.name] = control.read(settings[control.name])
         return found
 
-    def changed(self) -> list[str]:
+    def changed(self, device: torch.device) -> list[str]:
         """What of versions, machine and the task's file is not as it was, a line each."""
         about = self.folder.about()
         stored, now = about.get("versions", {}), versions(torch.get_num_threads())
         lines = [f"{name} {stored[name]} -> {now[name]}" for name in now if stored.get(name, now[name]) != now[name]]
+        if about.get("device", str(device)) != str(device):
+            lines.append(f"device {about['device']} -> {device}")
         if about.get("task_hash", source_hash(task_source(self.task))) != source_hash(task_source(self.task)):
             lines.append("the task's source file has changed")
         return lines
-
-
-def _halves(entry: tuple[int, str]) -> tuple[str, str]:
-    name, _, value = entry[1].partition("=")
-    return name, value
 
 
 def _task_of(target: str) -> str:
@@ -102,9 +97,10 @@ def replay(session: Path, request: TrainRequest, emit: Emit) -> Trained:
         space = recorded.space
         folder = request.out or free_folder(request.studies, f"{space.name}-train")
         refuse_used(folder)
-        for line in recorded.changed():
+        device = pick_device(request.device)
+        for line in recorded.changed(device):
             emit(Note(f"the session was trained elsewhere: {line}; results may differ", "warning"))
-        trainer = Trainer(recorded.task, goal_of(space), recorded.probe.terms, pick_device(request.device))
+        trainer = Trainer(recorded.task, goal_of(space), recorded.probe.terms, device)
         turned = TurnedRun(
             trainer, recorded.recipe, recorded.turns, interrupts.check, lambda: _save_weights(turned, folder, space)
         )
