@@ -13,8 +13,8 @@ MATRIX = [(sampler, pruner) for sampler in SAMPLERS for pruner in PRUNERS]
 EXHAUSTIVE = ("tpe", "median")
 SLICES = 8
 """The exhaustive combination is cut into so many tests, which may run side by side."""
-SPARSE = 10
-"""The other combinations are killed at one in so many writes, each at others."""
+SPARSE = 16
+"""The other combinations are killed at one in so many writes, each at others, so that each write is somebody's."""
 
 
 def kill_at_each(server: Server, folder: Path, sampler: str, pruner: str, first: int, step: int) -> None:
