@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import NamedTuple
 
 from tuner.knobs import Knobs
 from tuner.timeline import Curve, Timeline
@@ -22,6 +23,14 @@ def restored_step(action: str) -> int | None:
     """The step to whose beginning an action goes back; None for any other action."""
     found = _RESTORE.fullmatch(action)
     return None if found is None else int(found[1])
+
+
+class Due(NamedTuple):
+    """What is turned at one step: actions in their order, numbers by recipe path, and a phase."""
+
+    actions: tuple[str, ...] = ()
+    numbers: tuple[tuple[str, float], ...] = ()
+    phase: str | None = None
 
 
 @dataclass
@@ -62,6 +71,14 @@ class Turns:
         """The phase at a step; None where none was ever turned."""
         count = bisect_right(self.phases, step, key=_step_of)
         return self.phases[count - 1][1] if count else None
+
+    def due(self, step: int) -> Due:
+        """All that is turned at a step."""
+        if self.last_step() < step:
+            return Due()
+        numbers = tuple((path, value) for path, keys in self.values.items() for at, value in keys if at == step)
+        phase = next((name for at, name in self.phases if at == step), None)
+        return Due(tuple(self.actions_at(step)), numbers, phase)
 
     def actions_at(self, step: int) -> list[str]:
         """The actions before a step, in order."""

@@ -120,6 +120,7 @@ def test_a_broken_loss_can_be_taken_back(tmp_path: Path):
         ((0.0, 1.0, "linear", 2.0), "must be from 0 to 1"),
         (["a", "a"], "different texts"),
         (["a;b"], "without ';'"),
+        (["a "], "no spaces around"),
         ([], "different texts"),
         ("mse", "is a list of choices"),
         ((0, math.inf), "from a lower to a higher end"),
@@ -130,9 +131,11 @@ def test_controls_that_cannot_be(given, rule):
         Live("x", controls={"x": given}, page=False, folder=None)
 
 
-@pytest.mark.parametrize("name", ["a:b", "a;b", "a=b", "", "STEP", "restore", "1", 3])
+@pytest.mark.parametrize(
+    "name", ["a:b", "a;b", "a=b", "", "STEP", "step", "Action", "Phase", "phase", "restore", "1", 3]
+)
 def test_names_that_a_record_could_not_say(name):
-    with pytest.raises(UsageError, match="a control's name"):
+    with pytest.raises(UsageError, match="a control's name|is a list of choices"):
         Live("x", controls={name: (0.0, 1.0)}, page=False, folder=None)
 
 
@@ -162,7 +165,7 @@ def test_settings_come_back_with_a_checkpoint_and_in_its_replay(tmp_path):
     assert torch.equal(run(folder)[1], weight)
 
 
-@pytest.mark.parametrize("value", ["x", None, {"a": 1}, torch.zeros(3)])
+@pytest.mark.parametrize("value", ["x", None, {"a": 1}, torch.zeros(3), np.str_("a"), torch.tensor(1j), 1j])
 def test_what_is_neither_number_nor_picture_is_refused_by_name(value):
     with Live("x", page=False, folder=None) as live, pytest.raises(UsageError, match="log: acc"):
         live.log(acc=value)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from tuner.live.pace import Pace
+from tuner.live.watching import Watcher
 from tuner.training.turned import Turned
 
 KEPT = 3
@@ -16,9 +17,10 @@ KEPT = 3
 class Checkpoints:
     """Snapshots of `body`; `broken_at` is the step of the loss that is not finite, -1 while there is none."""
 
-    def __init__(self, body: Turned, pace: Pace) -> None:
+    def __init__(self, body: Turned, pace: Pace, watcher: Watcher) -> None:
         self.broken_at = -1
-        self._body, self._pace, self._good = body, pace, -1
+        self._body, self._pace, self._watcher = body, pace, watcher
+        self._good, self._rows_from, self._from = -1, 0, 0
 
     @property
     def good(self) -> int:
@@ -32,33 +34,48 @@ class Checkpoints:
         if step == 0 or self.broken_at >= 0 or body.turns.last_step() >= step or not self._pace.may_snapshot(turning):
             return
         started = time.perf_counter()
-        body.take_snapshot()
+        try:
+            body.take_snapshot()
+        except (MemoryError, RuntimeError) as error:  # one that is missing is not worth a run
+            text = f"no checkpoint could be taken: {type(error).__name__}: {error}"
+            self._watcher.tell("note", text=text, level="warning")
         self._pace.snapshot_taken(started)
         for old in sorted(body.snapshots)[:-KEPT]:
             if old != self._good and old not in body.wanted:
                 del body.snapshots[old]
 
     def judge(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> bool:
-        """Look at the losses of steps; gives whether one is not finite that breaks a run which was whole.
+        """Look at the losses of steps; gives whether one is not finite, and breaks a run which was whole.
 
         Where no checkpoint's own weights gave a finite loss, one whose numbers are finite will do.
         """
-        broken = next((step for step, values in rows if not math.isfinite(values.get("loss", 0.0))), None)
-        last = rows[-1][0] if broken is None else broken - 1
-        self._good = max((step for step in self._body.snapshots if step <= last), default=self.good)
-        if broken is None or self.broken_at >= 0:
+        if self.broken_at >= 0:
+            return False
+        losses = [(step, values.get("loss", 0.0)) for step, values in rows if step >= self._rows_from]
+        broken = next((step for step, loss in losses if not math.isfinite(loss)), None)
+        last = max((step for step, _ in losses if broken is None or step < broken), default=-1)
+        self._good = max((step for step in self._mine() if step <= last), default=self.good)
+        if broken is None:
             return False
         if self.good < 0:
-            self._good = max((step for step in self._body.snapshots if self._body.is_sound(step)), default=-1)
+            self._good = max((step for step in self._mine() if self._body.is_sound(step)), default=-1)
         self.broken_at = broken
         return True
+
+    def _mine(self) -> list[int]:
+        return [step for step in self._body.snapshots if step >= self._from]
 
     def mended(self) -> None:
         """Forget that the loss was broken."""
         self.broken_at = -1
 
+    def begun_anew(self) -> None:
+        """The run begins anew before the next step; what was before is another run's."""
+        self._rows_from, self._from = self._body.steps_done, self._body.steps_done + 1
+        self._good = self.broken_at = -1
+
     def gone_back(self, step: int) -> None:
         """The run is at `step` again; what came later was another run's."""
         for later in [found for found in self._body.snapshots if found > step]:
             del self._body.snapshots[later]
-        self._good, self.broken_at = step, -1
+        self._good, self._rows_from, self.broken_at = step, self._body.steps_done, -1

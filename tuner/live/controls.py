@@ -18,8 +18,11 @@ Scale = Literal["linear", "log", "cubic"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
-TAKEN = ("STEP", "PHASE", "ACTION", "reset", "restore", "save", "stop")
-"""Words that mean something else in a record."""
+TAKEN = ("step", "action", "reset", "restore", "save", "stop")
+"""Words that mean something else in a record, however they are written."""
+
+PHASE = "phase"
+"""The control of the phase, which a record has a column of its own for."""
 
 _WORD = re.compile(r"[^;=\r\n]+")
 
@@ -71,7 +74,11 @@ class Control:
             raise UsageError(f"must be from {self.low:g} to {self.high:g}", place=self.name, value=value)
         if self.whole and value != int(value):
             raise UsageError("must be a whole number", place=self.name, value=value)
-        return int(value) if self.whole else float(value)
+        return self.of(value)
+
+    def of(self, number: float) -> Value:
+        """A number as the control has it, be it in reach or not."""
+        return int(number) if self.whole else float(number)
 
     def written(self, value: Value) -> str:
         """The value as it stands in an action."""
@@ -97,8 +104,11 @@ def control_of(name: str, given: object, start: float | None = None) -> Control:
     it says nothing else, as (1, 64) does. Raises `UsageError`.
     """
     place = f"controls: {name}"
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in TAKEN:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in TAKEN:
         raise UsageError("a control's name is letters, digits, '_' and '.', and no word of a record", place=place)
+    is_choice = isinstance(given, list) or (isinstance(given, Control) and given.kind == "choice")
+    if name.lower() == PHASE and not (name == PHASE and is_choice):
+        raise UsageError("'phase' is a list of choices", place=place, value=given)
     if isinstance(given, Control):
         if given.name != name:
             raise UsageError("a Control stands under its own name", place=place, value=given.name)
@@ -107,12 +117,19 @@ def control_of(name: str, given: object, start: float | None = None) -> Control:
         return Control(name, "switch", given, setting=True)
     if isinstance(given, list):
         texts = [str(entry) for entry in given]
-        if not texts or len(set(texts)) < len(texts) or not all(_WORD.fullmatch(text) for text in texts):
-            raise UsageError("choices are different texts without ';' and '='", place=place, value=given)
+        if not texts or len(set(texts)) < len(texts) or not all(_is_word(text) for text in texts):
+            raise UsageError(
+                "choices are different texts without ';' and '=', and no spaces around them", place=place, value=given
+            )
         return Control(name, "choice", texts[0], choices=tuple(texts), setting=True)
     if isinstance(given, Sequence) and not isinstance(given, str) and 2 <= len(given) <= 4:
         return _number(name, given, start, place)
     raise UsageError("is a list of choices, True or False, or (low, high, scale)", place=place, value=given)
+
+
+def _is_word(text: str) -> bool:
+    """Whether a record gives a text back as it was."""
+    return bool(_WORD.fullmatch(text)) and text == text.strip()
 
 
 def _number(name: str, given: Sequence[Any], start: float | None, place: str) -> Control:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -43,10 +44,10 @@ class SessionFolder:
         raise AssertionError
 
     def release(self) -> None:
-        """Remove the folder again, and that of the studies, if there is nothing in them."""
-        for path in (self.path, self.path.parent):
-            with suppress(OSError):
-                path.rmdir()
+        """Remove the folder again with all that is in it, and that of the studies if there is nothing else."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            self.path.parent.rmdir()
 
     def write_turns(self, turns: Turns) -> None:
         """Write what was turned so far."""
@@ -81,6 +82,8 @@ class SessionFolder:
     def turns(self) -> Turns:
         """What was turned; raises `SearchSpaceError` with the place of what no session would say."""
         path = self.path / TIMELINE
+        if path.read_text().count("\n") == 1:  # a heading: nothing was turned yet
+            return Turns()
         timeline = read_csv(path)
         keys = [step for curve in timeline.curves.values() for step, _ in curve.keys]
         steps = [*keys, *(step for step, _ in (*timeline.phases, *timeline.actions))]

@@ -78,12 +78,20 @@ class Link:
                     return
             try:
                 self._connection.send(messages)
-            except OSError:  # the page's process has ended; the training goes on
-                with self._news:
-                    self.broken = True
-                    self._told.clear()
-                print("the page's process has ended; the training goes on without it", file=sys.stderr)
+            except OSError:
+                self._break()
                 return
+            except Exception as error:  # something of a task that no other process can be told
+                print(f"the page was not told: {type(error).__name__}: {error}", file=sys.stderr)
+
+    def _break(self) -> None:
+        """The page's process has ended; the training goes on."""
+        with self._news:
+            if self.broken or self._closing:
+                return
+            self.broken = True
+            self._told.clear()
+        print("the page's process has ended; the training goes on without it", file=sys.stderr)
 
     def _receive(self) -> None:
         """Take what the page asks for; what cannot be is told to whoever asked."""
@@ -91,6 +99,7 @@ class Link:
             try:
                 message = self._connection.recv()
             except (OSError, EOFError):
+                self._break()
                 return
             by = message.get("by", "") if isinstance(message, dict) else ""
             try:
@@ -156,6 +165,8 @@ def _accepted(listener: Listener, process: subprocess.Popen[bytes]) -> Connectio
         waiting.join(0.05)
         if process.poll() is not None:
             raise EOFError
+    if not accepted:
+        raise EOFError
     return accepted[0]
 
 

@@ -176,10 +176,10 @@ class Live:
         for name, value in values.items():
             if getattr(value, "ndim", 0) >= 2 or hasattr(value, "convert"):
                 self._pictures[name] = value
-            elif isinstance(value, (int, float)) or getattr(value, "ndim", None) == 0:
-                self._logged[name] = value.detach() if hasattr(value, "detach") else value
+            elif hasattr(value, "detach") and value.ndim == 0 and not value.is_complex():
+                self._logged[name] = value.detach()
             else:
-                raise UsageError("is neither a number nor a picture", place=f"log: {name}", value=value)
+                self._logged[name] = _number(name, value)
 
     def end_step(self) -> None:
         """The step is over."""
@@ -247,10 +247,21 @@ class Live:
         for at, name in recorded.phases:
             if at == step:
                 session.turn("phase", name)
-        for name, keys in recorded.values.items():
-            for at, value in keys:
-                if at == step:
-                    session.turn(name, session.controls[name].check(value))
+        for name, value in recorded.due(step).numbers:
+            control = session.controls[name]
+            if session.values[name] != control.check(value):
+                session.turn(name, control.check(value))
+            else:
+                session.record(control, value)  # turned to what it was, which the optimizer may not have any more
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, str) or hasattr(value, "detach"):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise UsageError("is neither a number nor a picture", place=f"log: {name}", value=value) from None
 
 
 def _file_name(name: str) -> str:

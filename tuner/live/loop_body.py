@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tuner.errors import UsageError
-from tuner.optimizers.options import has_option, option_of, set_number, set_option
+from tuner.optimizers.options import option_in, options_in, put_options, set_in, settled
 from tuner.training.states import model_state, restore_model, restore_optimizer, snapshot
 from tuner.training.turned import Turned
 from tuner.turns import Turns
@@ -30,50 +30,76 @@ class LoopBody(Turned):
     ) -> None:
         super().__init__(Turns(), wanted)
         self.optimizer, self.model = optimizer, model
-        self._shares: list[float] = []
         self._first = self._state()
-        self._rate = None if optimizer is None else float(optimizer.param_groups[0]["lr"])
+        self._starts: dict[str, float | None] = {}
+        self._shares: dict[str, list[float]] = {}
+        self._written: set[str] = set()
 
     def start_of(self, name: str) -> float | None:
-        """What the optimizer had by the name of a control; None where it has no such number."""
-        if self.optimizer is None or name in LEARNING_RATES:
-            return self._rate
+        """What the optimizer had by the name of a control at first, the most of its parameter groups; None: nothing."""
+        if name not in self._starts:
+            numbers = self._numbers(name)
+            self._starts[name] = None if numbers is None else max(numbers)
+            if numbers is not None:
+                self._see_groups(name, numbers)
+        return self._starts[name]
+
+    def _numbers(self, name: str) -> list[float] | None:
+        """A number of each parameter group; None where the optimizer has no such number."""
+        if self.optimizer is None:
+            return None
+        option = "lr" if name in LEARNING_RATES else name
         try:
-            return option_of(self.optimizer, name)
+            found = [option_in(group, option) for group in self.optimizer.param_groups]
         except (TypeError, ValueError):  # an option that is no number
             return None
+        numbers = [number for number in found if number is not None]
+        return numbers if len(numbers) == len(found) else None
 
-    def check(self, name: str, value: str) -> None:
-        """A loop of one's own takes any setting."""
+    def _see_groups(self, name: str, numbers: list[float]) -> list[float]:
+        """The share of each parameter group in the most, as it was when the group was first seen."""
+        shares = self._shares.setdefault(name, [])
+        known = len(shares)
+        if known:
+            highest = max(range(known), key=shares.__getitem__)
+            most = numbers[highest] / shares[highest] if shares[highest] else 0.0
+        else:
+            most = max(numbers)
+        shares += [number / most if most else 1.0 for number in numbers[known:]]
+        return shares[: len(numbers)]
 
     def _write_values(self) -> None:
-        for name, keys in self.turns.values.items():
-            at, value = keys[-1]
-            if at == self.steps_done and (at > 0 or value != self.start_of(name)):
+        """Write the step's numbers into the optimizer, but for those that nobody has ever turned."""
+        for name, value in self.turns.due(self.steps_done).numbers:
+            if name in self._written or value != self.start_of(name):
                 self._write(name, value)
 
     def _write(self, name: str, value: float) -> None:
-        if self.optimizer is None:
+        numbers = self._numbers(name)
+        if self.optimizer is None or numbers is None:
             return
-        if name in LEARNING_RATES:
-            for group, share in zip(self.optimizer.param_groups, self._shares_now(), strict=True):
-                set_number(group, "lr", value * share)
-        elif has_option(self.optimizer, name):
-            set_option(self.optimizer, name, value)
+        self._written.add(name)
+        option = "lr" if name in LEARNING_RATES else name
+        for group, share in zip(self.optimizer.param_groups, self._see_groups(name, numbers), strict=True):
+            set_in(group, option, value * share)
+        settled(self.optimizer, option)
 
-    def _shares_now(self) -> list[float]:
-        """The rate of each parameter group over that of the first, as it was when the group was first seen."""
-        assert self.optimizer is not None
-        groups = self.optimizer.param_groups
-        first = float(groups[0]["lr"])
-        for group in groups[len(self._shares) :]:
-            self._shares.append(float(group["lr"]) / first if first else 1.0)
-        return self._shares[: len(groups)]
+    def _keep(self, whole: bool) -> Any:
+        """The numbers of the parameter groups: nothing that can be turned in a loop alters weights in place."""
+        groups = [] if self.optimizer is None else self.optimizer.param_groups
+        return [options_in(group) for group in groups], set(self._written)
+
+    def _put_back(self, kept: Any) -> None:
+        groups, written = kept
+        self._written = set(written)
+        for group, numbers in zip([] if self.optimizer is None else self.optimizer.param_groups, groups, strict=True):
+            put_options(group, numbers)
 
     def _begin_anew(self) -> None:
         self._load(self._first)
         for name, value in self.turns.at(self.steps_done).items():
-            self._write(name, value)
+            if name in self._written:
+                self._write(name, value)
 
     def _set(self, name: str, value: str) -> None:
         """The loop reads it."""
@@ -82,8 +108,6 @@ class LoopBody(Turned):
         """`Live` does it."""
 
     def _state(self) -> dict[str, Any]:
-        if self.optimizer is not None:
-            self._shares_now()
         if self.model is None and self.optimizer is None:
             return {}
         model = {} if self.model is None else model_state(self.model)

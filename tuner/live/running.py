@@ -94,6 +94,7 @@ class LiveTraining:
             self.session = self._begun()
         except BaseException as error:
             self.watcher.close(f"ended by {type(error).__name__}: {error}")
+            self.folder.release()
             raise
 
     def _begun(self) -> Session:
@@ -160,8 +161,10 @@ class LiveTraining:
         if is_trained:
             self.session.end_step(self.run.last)
         self.session.step_failed(error)
-        if not is_trained and any(True for _ in self.run.run.model.buffers()):
-            text = "what the step had changed of the model's buffers stays: trained again, the session may differ"
+        run = self.run.run
+        buffers = any(True for _ in run.model.buffers()) or isinstance(run.optimizer, torch.optim.LBFGS)
+        if buffers and not is_trained:
+            text = "what the step had changed of the model stays: trained again, the session may differ"
             self.watcher.tell("note", text=text, level="warning")
 
     def _tell_epoch(self, record: EpochRecord) -> None:

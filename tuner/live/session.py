@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tuner.errors import UsageError
 from tuner.live.checkpoints import Checkpoints
-from tuner.live.controls import Control, Value
+from tuner.live.controls import PHASE, Control, Value
 from tuner.live.desk import Desk, Press, Turn
 from tuner.live.folder import SessionFolder
 from tuner.live.pace import Pace
@@ -19,9 +19,6 @@ from tuner.training.turned import Snapshot, Turned
 
 STEPS_PER_UPDATE = "steps_per_update"
 """The control that says how many steps pass between two updates of the page."""
-
-PHASE = "phase"
-"""The control of the phase."""
 
 WAIT_SECONDS = 0.2
 
@@ -80,7 +77,7 @@ class Session:
         self.values: dict[str, Value] = {name: control.value for name, control in self.controls.items()}
         self.changes: list[Change] = []
         self.pace, self.paused = Pace(), False
-        self.checkpoints = Checkpoints(body, self.pace)
+        self.checkpoints = Checkpoints(body, self.pace, self.watcher)
         self._showing = Showing(self.watcher, self.pace, self.hooks.preview)
         self._single, self._ahead = False, False
         self._undos: list[_Undo] = []
@@ -108,7 +105,7 @@ class Session:
                 if self._take():
                     self.publish(preview=self._ahead)
             self.pace.rest()
-        self._single = False
+        self._single = self._ahead = False
         self.settle()
         return not self.body.stopped
 
@@ -118,46 +115,26 @@ class Session:
         return self.paused and not self._single and not self.body.stopped
 
     def settle(self) -> None:
-        """Let what was turned take effect; what cannot be taken after all is withdrawn, and told."""
-        self._ahead = False
+        """Let all that was turned take effect; what could be taken alone, and cannot now, is withdrawn, and told."""
         while True:
             try:
                 self.body.settle()
                 return
-            except UsageError as error:  # what could not be told when it was asked
-                self._forget(self.body.withdraw(), str(error))
+            except UsageError as error:
+                name = self.body.withdraw().partition("=")[0]
+                self.watcher.tell("refused", text=str(error), to="", name=name)
+                self._follow()
+                self._write()
 
-    def _forget(self, action: str, why: str) -> None:
-        """Let all be as if an action had not been asked for."""
-        name = action.partition("=")[0]
-        for number, change in reversed(list(enumerate(self.changes))):
-            if change.step == self.steps_done and self._says(change) == action:
-                del self.changes[number]
-                self.watcher.tell("withdrawn", number=number)
-                if change.before is not None and self._says(change, self.values.get(name)) == action:
-                    self.values[name] = change.before
-                self._forget_undo(name, change)
-                break
-        self.watcher.tell("refused", text=why, to="", name=name)
-        self._write()
-
-    def _forget_undo(self, name: str, change: Change) -> None:
-        """Turn back what was turned beside a change, and let a later one go back to where it would have begun."""
-        before = change.before
-        if before is None:  # no turn
-            return
-        for number, undo in reversed(list(enumerate(self._undos))):
-            if undo.name == name and undo.before == change.after:
-                self._undos[number] = replace(undo, before=before)
-            elif undo.name == name and undo.before == before:
-                for other, value in self._undos.pop(number).beside.items():
-                    self._record(self.controls[other], value)
-                return
-
-    def _says(self, change: Change, after: Value | None = None) -> str:
-        """A change as an action says it; with `after`, one to that value."""
-        after = change.after if after is None else after
-        return change.name if after is None else f"{change.name}={self.controls[change.name].written(after)}"
+    def _do(self, action: str) -> None:
+        """Take an action at the next step, at once; `UsageError`, with all as before, if it cannot be."""
+        self.body.turns.act(self.steps_done, action)
+        try:
+            self.body.settle()
+        except UsageError:
+            self.body.withdraw()
+            self.settle()
+            raise
 
     def end_step(self, values: Mapping[str, Any]) -> None:
         """A step is over; `values` are its curves' points (floats or scalar tensors), `loss` among them."""
@@ -229,42 +206,43 @@ class Session:
         control, before = self.controls[name], self.values[name]
         if before == value:
             return
-        if control.setting:
-            self.body.check(name, control.written(value))
         self.checkpoints.take(turning=True)
-        beside = self._record(control, value)
+        beside = self.record(control, value)
         self._note(name, before, value, undoes)
         if not undoes:
             self._undos.append(_Undo(name, before, beside))
         self._write()
 
     def _follow(self) -> None:
-        """Let the values say where what moves by itself is now."""
+        """Let the values say where settings are, and what moves by itself is now."""
         self.values |= {name: value for name, value in self.body.moving().items() if name in self.controls}
-        phase = self.body.phase()
-        if PHASE in self.controls and phase in self.controls[PHASE].choices:
-            self.values[PHASE] = phase
+        settings, phase = self.body.settings, self.body.phase()
+        for name, control in self.controls.items():
+            if name == PHASE:
+                self.values[name] = phase if phase in control.choices else control.value
+            elif control.setting:
+                self.values[name] = control.read(settings.get(name, control.written(control.value)))
 
-    def _record(self, control: Control, value: Value) -> dict[str, Value]:
-        """Write a turn down, and what is turned beside it, which it gives as it was before."""
+    def record(self, control: Control, value: Value) -> dict[str, Value]:
+        """Write a turn down, and what is turned beside it, which it gives as it was before; raises `UsageError`."""
         name, step = control.name, self.steps_done
-        self.values[name] = value
-        beside: dict[str, Value] = {}
         if name == PHASE:
             self.body.turns.set_phase(step, str(value))
         elif control.setting:
-            self.body.turns.act(step, f"{name}={control.written(value)}")
+            self._do(f"{name}={control.written(value)}")
         else:
             self.body.turns.set(step, name, float(value))
+        self.values[name] = value
+        beside: dict[str, Value] = {}
         if name == "optimizer":
             for option, start in self.body.options_of(str(value)).items():
                 if option in self.values and self.values[option] != start:
                     beside[option] = self.values[option]
-                    self._record(self.controls[option], start)
+                    self.record(self.controls[option], start)
         for other, needed in control.implies:
             if self.values[other] != needed:
                 beside[other] = self.values[other]
-                self._record(self.controls[other], needed)
+                self.record(self.controls[other], needed)
         return beside
 
     def press(self, press: Press) -> None:
@@ -293,23 +271,22 @@ class Session:
             self.watcher.tell("sounds", sounds=dict(self.hooks.listen()), play=press.argument, to=press.by)
 
     def act(self, action: str) -> None:
-        """Take an action before the next step: `reset`, `stop`, or one of the task's."""
+        """Take an action before the next step: `reset`, `stop`, or one of the task's; `UsageError` if it cannot be."""
         self.checkpoints.take(turning=True)
-        self.body.turns.act(self.steps_done, action)
+        self._do(action)
         self._note(action)
         self._write()
         if action == "reset":
-            self.checkpoints.mended()
-            self._settle_ahead()
-        elif action == "stop":
-            self.body.stopped = True
+            self.checkpoints.begun_anew()
+        self._ahead = True
 
     def undo(self) -> None:
         """Give the control that was turned last the value that it had before; the weights stay."""
         if not self._undos:
             raise UsageError("nothing was turned that could be undone")
-        last = self._undos.pop()
+        last = self._undos[-1]
         self.turn(last.name, last.before, undoes=True)
+        self._undos.remove(last)
         for name, value in last.beside.items():
             self.turn(name, value, undoes=True)
 
@@ -326,33 +303,26 @@ class Session:
         """Go back to a checkpoint in memory, with the values of then; `UsageError` where there is none."""
         if step not in self.body.snapshots:
             raise UsageError("there is no good checkpoint yet")
+        self._do(f"restore={step}")
         self._take_values(self.body.snapshots[step])
-        self.body.turns.act(self.steps_done, f"restore={step}")
         self._note(f"restore={step}")
         self.checkpoints.gone_back(step)
         self._undos.clear()
         self._write()
-        self._settle_ahead()
+        self._ahead = True
 
     def _take_values(self, snapshot: Snapshot) -> None:
-        """Let every control stand as it did; what moves by itself, and was not turned, goes on moving."""
+        """Let every number and the phase stand as they did; what nobody has turned goes on moving."""
         turns, step = self.body.turns, self.steps_done
-        for name, control in self.controls.items():
-            if name == PHASE:
-                if turns.phases:
-                    self.values[name] = control.value if snapshot.phase is None else snapshot.phase
-                    turns.set_phase(step, str(self.values[name]))
-            elif control.setting:
-                self.values[name] = control.read(snapshot.settings.get(name, control.written(control.value)))
-            elif name in turns.values and name in snapshot.values:
-                self.values[name] = control.check(snapshot.values[name])
-                turns.set(step, name, snapshot.values[name])
-
-    def _settle_ahead(self) -> None:
-        """Show at once what begins anew, though the session be paused; what is turned beside it can still follow."""
-        if self.paused:
-            self.settle()
-            self._ahead = True
+        for name, now in turns.at(step).items():
+            before = snapshot.values.get(name, now)
+            if before != now:
+                turns.set(step, name, before)
+                self.values[name] = self.controls[name].of(before)
+        phase = snapshot.phase or (str(self.controls[PHASE].value) if PHASE in self.controls else None)
+        if turns.phases and phase is not None and phase != turns.phase(step):
+            turns.set_phase(step, phase)
+        self._follow()
 
     def _note(self, name: str, before: Value | None = None, after: Value | None = None, undoes: bool = False) -> None:
         change = Change(self.steps_done, self.pace.seconds, name, before, after, undoes)
@@ -360,5 +330,10 @@ class Session:
         self.watcher.tell("change", **vars(change))
 
     def _write(self) -> None:
-        if self.folder is not None:
+        if self.folder is None:
+            return
+        try:
             self.folder.write_turns(self.body.turns)
+        except OSError as error:  # what was turned has taken effect
+            text = f"the record cannot be written now: {error}; it will be with the next change"
+            self.watcher.tell("note", text=text, level="warning")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from tuner.optimizers import build, names
@@ -46,7 +50,11 @@ def has_option(optimizer: torch.optim.Optimizer, option: str) -> bool:
 
 def option_of(optimizer: torch.optim.Optimizer, option: str) -> float | None:
     """The value of an option in the first parameter group; None where the optimizer has none of that name."""
-    group = optimizer.param_groups[0]
+    return option_in(optimizer.param_groups[0], option)
+
+
+def option_in(group: Mapping[str, Any], option: str) -> float | None:
+    """The value of an option in a parameter group; None where it has none of that name."""
     if option in _BETAS and "betas" in group:
         return float(group["betas"][_BETAS[option]])
     return float(group[option]) if option in group else None
@@ -55,13 +63,35 @@ def option_of(optimizer: torch.optim.Optimizer, option: str) -> float | None:
 def set_option(optimizer: torch.optim.Optimizer, option: str, value: float) -> None:
     """Give every parameter group the value of an option, one of `numeric_options`."""
     for group in optimizer.param_groups:
-        if option in _BETAS and "betas" in group:
-            place = _BETAS[option]
-            group["betas"] = (*group["betas"][:place], value, *group["betas"][place + 1 :])
-        else:
-            set_number(group, option, value)
+        set_in(group, option, value)
+    settled(optimizer, option)
+
+
+def set_in(group: dict[str, Any], option: str, value: float) -> None:
+    """Give one parameter group the value of an option; `settled` is called after the last."""
+    if option in _BETAS and "betas" in group:
+        place = _BETAS[option]
+        group["betas"] = (*group["betas"][:place], value, *group["betas"][place + 1 :])
+    else:
+        set_number(group, option, value)
+
+
+def settled(optimizer: torch.optim.Optimizer, option: str) -> None:
+    """Let an optimizer have what it needs for an option that it was given."""
     if option == "momentum" and isinstance(optimizer, torch.optim.RMSprop):
         _begin_momentum(optimizer)
+
+
+def options_in(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a parameter group's options."""
+    return {key: copy.deepcopy(value) for key, value in group.items() if key != "params"}
+
+
+def put_options(group: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Give a parameter group the options of `options_in`, and no others."""
+    for key in [key for key in group if key != "params" and key not in options]:
+        del group[key]
+    group.update(copy.deepcopy(dict(options)))
 
 
 def _begin_momentum(optimizer: torch.optim.RMSprop) -> None:

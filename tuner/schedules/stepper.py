@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuner.recipe import SchedulerConfigs
@@ -56,6 +56,22 @@ class Stepper:
         elif step < self._last_step:
             self.scheduler.step()
 
+    def go_on_from(self, other: Stepper) -> None:
+        """Go on from where a stepper of the same scheduler is, which is over another optimizer."""
+        self.span = other.span
+        if self.scheduler is not None:
+            self.load_state_dict(_with_own(other.state_dict(), self.scheduler))
+
+    @property
+    def span(self) -> list[int]:
+        """Where the schedule begins, the length of its epochs, and its end, in steps of its own."""
+        return [*self.start, self._steps_per_epoch, self._last_step]
+
+    @span.setter
+    def span(self, numbers: Sequence[int]) -> None:
+        step, epoch, self._steps_per_epoch, self._last_step = numbers
+        self.start = (step, epoch)
+
     def state_dict(self) -> dict[str, Any]:
         """Where the scheduler stands, as plain values; empty without a scheduler."""
         return {} if self.scheduler is None else _plain(self.scheduler.state_dict())
@@ -65,6 +81,19 @@ class Stepper:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(_plain(state))
             _restore_counters(self.scheduler)
+
+
+OF_OPTIMIZER = ("use_beta1", "cycle_momentum", "base_momentums", "max_momentums")
+"""What OneCycleLR and CyclicLR know of the optimizer that they are over."""
+
+
+def _with_own(state: Mapping[str, Any], scheduler: Any) -> dict[str, Any]:
+    """A scheduler's state for another one of its kind, over another optimizer."""
+    found = {**state, **{key: value for key, value in vars(scheduler).items() if key in OF_OPTIMIZER}}
+    parts = getattr(scheduler, "_schedulers", [])
+    if parts:
+        found["_schedulers"] = [_with_own(*pair) for pair in zip(state["_schedulers"], parts, strict=True)]
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -64,7 +64,7 @@ class PlainRun(Standing):
         self.weights, self.clip = loss_weights(recipe, terms), recipe.gradient_clip
         self.loss: str | None = None
         self.check_stop = check_stop
-        self._before, self._step, self._seen = 0, 0, 0
+        self._before, self._step, self._seen, self._fired = 0, 0, 0, -1
         self._seconds, self._rate = 0.0, self.learning_rate
         self._batches: Iterator[Batch] | None = None
         self._sums = Sums()
@@ -124,8 +124,10 @@ class PlainRun(Standing):
 
     def _turn_knobs(self, step: int) -> None:
         """Fire the actions of a step and write its scheduled values where they are read."""
-        for action in self.knobs.actions(step):
-            self.act(action)
+        if self._fired < step:  # a step that failed is done again, but for these
+            for action in self.knobs.actions(step):
+                self.act(action)
+            self._fired = step
         self.set_values()
 
     def act(self, action: str) -> None:
@@ -238,7 +240,8 @@ class PlainRun(Standing):
             "model": model_state(self.model),
             "optimizer": snapshot(self.optimizer.state_dict()),
             "stepper": None if self.stepper is None else self.stepper.state_dict(),
-            "stepper_start": None if self.stepper is None else list(self.stepper.start),
+            "stepper_span": None if self.stepper is None else self.stepper.span,
+            "fired": self._fired,
             "sums": snapshot(self._sums.state()),
             "state": snapshot(self.state),
             "weights": dict(self.weights),
@@ -251,10 +254,11 @@ class PlainRun(Standing):
         restore_optimizer(self.optimizer, state["optimizer"])
         if self.stepper is not None:
             self.stepper.load_state_dict(state["stepper"])
-            self.stepper.start = tuple(state["stepper_start"])
+            self.stepper.span = state["stepper_span"]
         self._sums = Sums.restore(state["sums"], self.device)
         self.state = copied(self.device, state["state"])
         self.weights = dict(state["weights"])  # a clip that is scheduled is set before every step
         self._before, self._step, self._seen = state["before"], state["step"], state["seen"]
+        self._fired = state["fired"]
         self.base_rate, self._seconds, self._rate = state["base_rate"], state["seconds"], state["rate"]
         self._batches = None

@@ -12,6 +12,9 @@ from tuner.recipe import Recipe, monitor_mode
 from tuner.schedules.stepper import Stepper
 from tuner.training.run import Goal
 
+RATES = ("lr", "initial_lr", "max_lr", "min_lr")
+"""Rates of a parameter group; the last two are OneCycleLR's."""
+
 
 def stepper_over(
     optimizer: torch.optim.Optimizer,
@@ -57,7 +60,7 @@ def end_epoch(
 def rescale(optimizer: torch.optim.Optimizer, stepper: Stepper, factor: float) -> None:
     """Let a scheduler go on as if the rate that it goes out from had been `factor` times as high."""
     for group in optimizer.param_groups:
-        for key in ("lr", "initial_lr", "max_lr", "min_lr"):  # the last two are OneCycleLR's
+        for key in RATES:
             if key in group:
                 group[key] *= factor
     _rescale_base(stepper.scheduler, factor)

@@ -15,7 +15,7 @@ from tuner.recipe import OPTIMIZER_KWARGS, Recipe, SchedulerConfigs
 from tuner.schedules.stepper import Stepper
 from tuner.training.batches import steps_per_epoch
 from tuner.training.plain import PlainRun
-from tuner.training.scheduling import stepper_over
+from tuner.training.scheduling import RATES, stepper_over
 
 NONE = "none"
 """The scheduler of a constant rate."""
@@ -27,25 +27,10 @@ WEIGHTED = "weighted"
 def apply_setting(run: PlainRun, name: str, value: str) -> None:
     """Change one of `SETTINGS` of a run before its next step; the weights stay as they are.
 
-    Raises `UsageError`, with nothing changed, for a value that the run cannot take.
+    Raises `UsageError` for a value that the run cannot take.
     """
     with _as_usage(name, value):
         SETTINGS[name](run, value)
-
-
-def check_setting(run: PlainRun, name: str, value: str) -> None:
-    """Raise `UsageError` where `apply_setting` would, as far as that can be told now; changes nothing."""
-    with _as_usage(name, value):
-        if name == "optimizer":
-            fresh = _optimizer_for(run, value)
-            if run.stepper is not None and run.recipe.scheduler is not None:
-                _stepper_for(run, run.recipe.scheduler, fresh)
-        elif name == "scheduler" and value != NONE:
-            _stepper_for(run, value, _optimizer_for(run, type(run.optimizer).__name__))
-        elif name == "loss":
-            _check_loss(run, value)
-        elif name == "batch_size":
-            _count(value)
 
 
 @contextmanager
@@ -95,18 +80,15 @@ def _switch_optimizer(run: PlainRun, name: str) -> None:
     if run.stepper is not None:
         assert run.recipe.scheduler is not None
         stepper = _stepper_for(run, run.recipe.scheduler, fresh)[0]
-        stepper.load_state_dict(run.stepper.state_dict())
-        stepper.start = run.stepper.start
+        stepper.go_on_from(run.stepper)
         for new, old in zip(fresh.param_groups, run.optimizer.param_groups, strict=True):
-            new["lr"] = old["lr"]
+            new.update({key: old[key] for key in RATES if key in old})
         run.stepper = stepper
     run.optimizer = fresh
 
 
 def _switch_scheduler(run: PlainRun, name: str) -> None:
     """A scheduler that begins at this step and is as long from here as the recipe's epochs; or the plain rate again."""
-    if name != NONE:
-        _stepper_for(run, name, _optimizer_for(run, type(run.optimizer).__name__))  # raises before anything changes
     set_learning_rate(run.optimizer, run.base_rate)
     run.stepper = None
     if name != NONE:
@@ -131,13 +113,9 @@ def _stepper_for(run: PlainRun, name: str, optimizer: torch.optim.Optimizer) -> 
     return stepper, recipe
 
 
-def _check_loss(run: PlainRun, name: str) -> None:
+def _choose_loss(run: PlainRun, name: str) -> None:
     if name != WEIGHTED and name not in run.weights:
         raise UsageError(f"the task has no loss term '{name}'", hint=did_you_mean(name, [*run.weights, WEIGHTED]))
-
-
-def _choose_loss(run: PlainRun, name: str) -> None:
-    _check_loss(run, name)
     run.loss = None if name == WEIGHTED else name
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tuner.errors import UsageError
 from tuner.training.states import all_finite
-from tuner.turns import Turns, restored_step
+from tuner.turns import Due, Turns, restored_step
 
 RESET, SAVE, STOP = "reset", "save", "stop"
 """Actions of a session: begin anew, write a checkpoint, end."""
@@ -32,6 +32,15 @@ class Snapshot:
     state: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """How all stood before anything of a step took effect; `whole`: with the weights."""
+
+    whole: bool
+    settings: dict[str, str]
+    kept: Any
+
+
 class Turned(ABC):
     """A training to which `turns` happen. Steps of the session (`steps_done`) only ever go forward.
 
@@ -44,36 +53,45 @@ class Turned(ABC):
         self.steps_done, self.stopped = 0, False
         self.settings: dict[str, str] = {}
         self.snapshots: dict[int, Snapshot] = {}
-        self._begun, self._taken = -1, 0
-        self._anew: tuple[int, dict[str, str]] | None = None
+        self._begun, self._settled, self._failing = -1, Due(), 0
+        self._entry: _Entry | None = None
 
     def begin_step(self) -> None:
         """Take the snapshot that a record needs of the next step, before anything of the step is turned."""
         if self._begun != self.steps_done:
-            self._begun, self._taken, self._anew = self.steps_done, 0, None
+            self._begun, self._settled, self._entry = self.steps_done, Due(), None
             if self.steps_done in self.wanted:
                 self.take_snapshot()
 
     def settle(self) -> None:
         """Let what was turned at the next step take effect, actions first, in their order.
 
-        It may be called again for the same step, once more was turned. Where a reset or a restoring is among it, all
-        from there on is done again, as numbers turned since count for it too. Raises `UsageError` for an action that
-        cannot be taken; `withdraw` forgets it.
+        It may be called again for the same step, once more was turned: then all begins again from how it stood before
+        anything of the step took effect, as it will where the record is trained. Raises `UsageError` for an action
+        that cannot be taken; after `withdraw` it may be called again.
         """
         self.begin_step()
-        due = self.turns.actions_at(self.steps_done)
-        if self._anew is not None and self._taken < len(due):
-            self._taken, settings = self._anew
-            self.settings = dict(settings)
-        while self._taken < len(due):
-            self._take(due[self._taken])
-            self._taken += 1
+        due = self.turns.due(self.steps_done)
+        if due == self._settled:
+            return
+        self._enter(whole=any(_alters(action) for action in due.actions))
+        self._settled = Due(("unsettled",))
+        for self._failing, action in enumerate(due.actions):
+            self._take(action)
         self._write_values()
+        self._settled = due
+
+    def _enter(self, whole: bool) -> None:
+        """Be as before anything of the step took effect; `whole`: in the weights too."""
+        if self._entry is not None:
+            self._put_back(self._entry.kept)
+            self.settings = dict(self._entry.settings)
+        if self._entry is None or (whole and not self._entry.whole):
+            self._entry = _Entry(whole, dict(self.settings), self._keep(whole))
 
     def withdraw(self) -> str:
-        """Forget the action that `settle` could not take, and give it; `settle` may then be called again."""
-        return self.turns.withdraw(self.steps_done, self._taken)
+        """Forget the action that `settle` could not take, and give it."""
+        return self.turns.withdraw(self.steps_done, self._failing)
 
     def _take(self, action: str) -> None:
         try:
@@ -86,14 +104,10 @@ class Turned(ABC):
     def _fire(self, action: str) -> None:
         name, equals, value = action.partition("=")
         step = restored_step(action)
-        if action == RESET or step is not None:
-            before = dict(self.settings)
-            if step is None:
-                self._begin_anew()
-                self.snapshots.clear()  # of a run that is over
-            else:
-                self._go_back(step)
-            self._anew = self._taken, before
+        if action == RESET:
+            self._begin_anew()
+        elif step is not None:
+            self._go_back(step)
         elif action == SAVE:
             self._save()
         elif action == STOP:
@@ -108,8 +122,12 @@ class Turned(ABC):
         if step not in self.snapshots:
             raise UsageError("there is no checkpoint of this step", place="restore", value=step)
         found = self.snapshots[step]
-        self.settings = dict(found.settings)
-        self._load(found.state)
+        before, self.settings = self.settings, dict(found.settings)
+        try:
+            self._load(found.state)
+        except BaseException:
+            self.settings = before
+            raise
 
     def take_snapshot(self) -> Snapshot:
         """Keep how all stands, before anything of the next step is turned."""
@@ -122,10 +140,6 @@ class Turned(ABC):
         """Whether the snapshot of a step holds finite weights only."""
         return all_finite(self.snapshots[step].state.get("model"))
 
-    @abstractmethod
-    def check(self, name: str, value: str) -> None:
-        """Raise `UsageError` for a setting that cannot be taken; changes nothing."""
-
     def options_of(self, optimizer: str) -> Mapping[str, float]:
         """The options, by control, that an optimizer has when it is switched to."""
         return {}
@@ -137,6 +151,14 @@ class Turned(ABC):
     def phase(self) -> str | None:
         """The phase at the next step; None where there never was one."""
         return self.turns.phase(self.steps_done)
+
+    @abstractmethod
+    def _keep(self, whole: bool) -> Any:
+        """How all stands; the weights only where it is to be `whole`."""
+
+    @abstractmethod
+    def _put_back(self, kept: Any) -> None:
+        """Be as `_keep` found it."""
 
     @abstractmethod
     def _begin_anew(self) -> None:
@@ -165,3 +187,8 @@ class Turned(ABC):
     def _act(self, action: str) -> None:
         """Take an action of the task's."""
         raise UsageError("there is no such action", value=action)
+
+
+def _alters(action: str) -> bool:
+    """Whether an action is the task's, which may alter the weights in place."""
+    return action not in WORDS and "=" not in action

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from tuner.optimizers.options import options_in, put_options
 from tuner.recipe import Recipe
+from tuner.schedules.stepper import Stepper
 from tuner.training.plain import PlainRun
 from tuner.training.run import EpochRecord
-from tuner.training.settings import SETTINGS, apply_setting, check_setting, starting_options
+from tuner.training.settings import SETTINGS, apply_setting, starting_options
 from tuner.training.trainer import Trainer
 from tuner.training.turned import Turned
 from tuner.turns import NO_PHASE, TurnedKnobs, Turns
+
+_PLAIN = ("recipe", "steps_per_epoch", "base_rate", "loss", "clip")
+"""What of a run is turned by replacing it."""
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """A run as it is between two steps, the weights aside, unless `state` has them."""
+
+    run: PlainRun
+    optimizer: torch.optim.Optimizer
+    groups: list[dict[str, Any]]
+    stepper: Stepper | None
+    stepper_state: dict[str, Any] | None
+    plain: dict[str, Any]
+    weights: dict[str, float]
+    state: dict[str, Any] | None
 
 
 class TurnedRun(Turned):
@@ -42,6 +63,8 @@ class TurnedRun(Turned):
         run = self.trainer.start(self.recipe, self._between_steps)
         run.knobs = TurnedKnobs.over(run.knobs, self.turns, start)
         run.loss = self.recipe.loss
+        if "scheduler" in self.settings:
+            run.stepper = None  # the recipe's own, which might not suit an optimizer that was turned to
         for name in SETTINGS:
             if name in self.settings:
                 apply_setting(run, name, self.settings[name])
@@ -54,17 +77,17 @@ class TurnedRun(Turned):
         """
         records = self._end_of_epoch()  # of an epoch whose validation failed
         self.settle()
-        self.run.step()
-        self.last = self.run.series.last()
-        self.steps_done += 1
+        run, before = self.run, self.run.steps_done
+        try:
+            run.step()
+        finally:
+            if run.steps_done > before:  # though something behind the optimizer's step may have failed
+                self.last = run.series.last()
+                self.steps_done += 1
         return records + self._end_of_epoch()
 
     def _end_of_epoch(self) -> list[EpochRecord]:
         return self.run.epoch() if self.run.epoch_is_trained else []
-
-    def check(self, name: str, value: str) -> None:
-        """Raise `UsageError` for a setting that the run cannot take; changes nothing."""
-        check_setting(self.run, name, value)
 
     def options_of(self, optimizer: str) -> Mapping[str, float]:
         """The options, by recipe path, that an optimizer of torch has when it is switched to."""
@@ -82,6 +105,32 @@ class TurnedRun(Turned):
     def _knobs(self) -> TurnedKnobs:
         assert isinstance(self.run.knobs, TurnedKnobs)
         return self.run.knobs
+
+    def _keep(self, whole: bool) -> _Standing:
+        run, stepper = self.run, self.run.stepper
+        return _Standing(
+            run,
+            run.optimizer,
+            [options_in(group) for group in run.optimizer.param_groups],
+            stepper,
+            None if stepper is None else stepper.state_dict(),
+            {name: getattr(run, name) for name in _PLAIN},
+            dict(run.weights),
+            run.state_dict() if whole else None,
+        )
+
+    def _put_back(self, kept: _Standing) -> None:
+        self.run = run = kept.run
+        run.optimizer, run.stepper, run.weights = kept.optimizer, kept.stepper, dict(kept.weights)
+        for group, numbers in zip(run.optimizer.param_groups, kept.groups, strict=True):
+            put_options(group, numbers)
+        if kept.stepper is not None:
+            kept.stepper.load_state_dict(kept.stepper_state or {})
+        for name, value in kept.plain.items():
+            setattr(run, name, value)
+        run.renew_batches()
+        if kept.state is not None:
+            run.load_state_dict(kept.state)
 
     def _begin_anew(self) -> None:
         self.run = self._fresh(self.steps_done)

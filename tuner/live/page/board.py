@@ -126,9 +126,6 @@ class Board:
     def _take_change(self, **change: Any) -> None:
         self.changes.append(Change(**change))
 
-    def _take_withdrawn(self, number: int) -> None:
-        del self.changes[number]
-
     def _take_frame(self, pictures: list[Any], step: int) -> None:
         self._pictures, self.frame_step = pictures, step
         self.frame_number += 1

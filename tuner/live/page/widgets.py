@@ -19,15 +19,16 @@ Ask = Callable[[str, object], None]
 
 
 def place_of(control: Control, value: float) -> int:
-    """Where a slider stands for a value."""
+    """Where a slider stands for a value; at an end for one beyond it."""
     low, high = control.low, control.high
+    value = min(max(value, low), high)
     if control.scale == "log":
         share = math.log(value / low) / math.log(high / low)
     else:
         share = (value - low) / (high - low)
         if control.scale == "cubic":
             share = share ** (1 / 3)
-    return round(PLACES * min(max(share, 0.0), 1.0))
+    return round(PLACES * share)
 
 
 def value_at(control: Control, place: float) -> Value:
