@@ -39,7 +39,7 @@ def space_around(session: Path, target: str | None, mode: str) -> Path:
         read_mode(own.file, mode, own.place)  # says which there are
     given: Mapping[str, Any] = own.file.modes.get(mode) or {}
     values = recorded.values()
-    recipe = turned_recipe(recorded.recipe, values).model_dump()
+    recipe = turned_recipe(recorded.recipe, values, None).model_dump()
     if recorded.recipe.timeline is not None:
         raise UsageError("the session's recipe has a timeline, which only --timeline follows", place="--around")
     search = _searched(recorded, values, about["metric"])
@@ -80,7 +80,7 @@ def _tried(recorded: Recorded, control: Control) -> list[Value]:
     numbers = [value for _, value in recorded.turns.values.get(control.name, [])]
     pairs = (action.partition("=") for _, action in recorded.turns.actions)
     settings = [text for name, _, text in pairs if name == control.name]
-    return list(dict.fromkeys([control.value, *map(control.check, numbers), *map(control.read, settings)]))
+    return list(dict.fromkeys([control.value, *map(control.of, numbers), *map(control.read, settings)]))
 
 
 def _is_read(name: str, values: Mapping[str, Value]) -> bool:
@@ -104,9 +104,14 @@ def _range_of(control: Control, value: Value, tried: list[Value]) -> dict[str, A
         return None
     if control.name.endswith(".momentum"):
         return {"low": max(0.0, 1 - FACTOR * (1 - value)), "high": 1 - (1 - value) / FACTOR}
+    if control.low < 0:
+        quarter = (control.high - control.low) / 4
+        return {"low": _short(max(value - quarter, control.low)), "high": _short(min(value + quarter, control.high))}
     if value > 0:
-        high = min(value * FACTOR, control.high) if control.name.startswith("data.") else value * FACTOR
-        return {"low": _short(value / FACTOR), "high": _short(high), "log": True}
+        low, high = value / FACTOR, value * FACTOR
+        if control.name.startswith("data."):
+            low, high = max(low, control.low), min(high, control.high)
+        return {"low": _short(low), "high": _short(high), "log": True}
     highest = max(float(other) for other in tried if not isinstance(other, str))
     return None if control.name == "gradient_clip" else {"low": 0.0, "high": highest}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tuner.knobs import Knobs
 from tuner.timeline import Curve, Timeline
@@ -149,6 +149,17 @@ class TurnedKnobs(Knobs):
         """The scheduled values at a step of the run that nobody has turned yet."""
         turned = self.turns.at(self.start + step)
         return {path: value for path, value in super().at(step).items() if path not in turned}
+
+    def left(self) -> dict[str, Any] | None:
+        """The recipe's timeline without what was turned, written out; None where there is nothing of it."""
+        if self.timeline is None:
+            return None
+        curves = {
+            name: curve for name, curve in self.timeline.curves.items() if self.paths[name] not in self.turns.values
+        }
+        phases = () if self.turns.phases else self.timeline.phases
+        left = replace(self.timeline, curves=curves, phases=phases)
+        return left.describe() if curves or phases or left.actions else None
 
     def phase(self, step: int) -> str:
         """The phase that was turned to, or else the timeline's."""

@@ -135,7 +135,7 @@ def test_controls_that_cannot_be(given, rule):
     "name", ["a:b", "a;b", "a=b", "", "STEP", "step", "Action", "Phase", "phase", "restore", "1", 3]
 )
 def test_names_that_a_record_could_not_say(name):
-    with pytest.raises(UsageError, match="a control's name|is a list of choices"):
+    with pytest.raises(UsageError, match=r"a control's name|is a list of choices"):
         Live("x", controls={name: (0.0, 1.0)}, page=False, folder=None)
 
 

@@ -119,10 +119,10 @@ def _number(name: str, value: float, low: float, high: float, scale: Any = "line
     return Control(name, "number", float(value), min(low, float(value)), max(high, float(value)), scale, **more)
 
 
-def turned_recipe(recipe: Recipe, values: Mapping[str, Value]) -> Recipe:
+def turned_recipe(recipe: Recipe, values: Mapping[str, Value], timeline: Mapping[str, Any] | None) -> Recipe:
     """The recipe as its controls stand at `values`: what `tuner train` would train from the beginning.
 
-    Options of the scheduler go with the recipe's own only.
+    `timeline` is what is left of its timeline. Options of the scheduler go with the recipe's own only.
     """
     optimizer = str(values["optimizer"])
     options = dict(default_options(recipe, optimizer))
@@ -140,6 +140,7 @@ def turned_recipe(recipe: Recipe, values: Mapping[str, Value]) -> Recipe:
         "gradient_clip": values["gradient_clip"] or None,
         "scheduler": None if values["scheduler"] == NONE else values["scheduler"],
         "batch_size": values["batch_size"],
+        "timeline": timeline,
     }
     if values["scheduler"] != recipe.scheduler:
         nested |= {"scheduler_kwargs": {}, "scheduler_configs": {}}

@@ -10,7 +10,7 @@ import torch
 
 from tuner.errors import InterruptedRunError, UsageError
 from tuner.events import Emit, Note
-from tuner.live.controls import Value
+from tuner.live.controls import PHASE, Value
 from tuner.live.folder import RECIPE, SessionFolder
 from tuner.live.recipe_controls import controls_of, turned_recipe
 from tuner.objective import goal_of
@@ -54,14 +54,19 @@ class Recorded:
         self.turns: Turns = self.folder.turns()
         self.end = next((step for step, action in self.turns.actions if action == STOP), None)
 
-    def values(self) -> dict[str, Value]:
-        """What each control stands at when the session ends."""
+    def values(self, trained: TurnedRun | None = None) -> dict[str, Value]:
+        """What each control stands at when the session ends; what moves by itself is known when it is `trained`."""
         found: dict[str, Value] = {}
-        numbers, settings = self.turns.at(self.turns.last_step()), self.turns.settings()
+        last = self.turns.last_step()
+        numbers, settings, phase = self.turns.at(last), self.turns.settings(), self.turns.phase(last)
+        if trained is not None:
+            numbers, phase = trained.moving() | numbers, trained.phase()
         for control in controls_of(self.recipe, self.task, self.probe):
             found[control.name] = control.value
-            if control.name in numbers:
-                found[control.name] = control.check(numbers[control.name])
+            if control.name == PHASE:
+                found[PHASE] = phase if phase in control.choices else control.value
+            elif control.name in numbers:
+                found[control.name] = control.of(numbers[control.name])
             elif control.setting and control.name in settings:
                 found[control.name] = control.read(settings[control.name])
         return found
@@ -114,7 +119,8 @@ def replay(session: Path, request: TrainRequest, emit: Emit) -> Trained:
                     announced(record, space, recorded.recipe.epochs, emit)
             except InterruptedRunError as error:
                 raise InterruptedRunError(error.signal_number, "Nothing was saved. Again with:") from None
-            save_run(folder, turned.run, space, recipe=turned_recipe(recorded.recipe, recorded.values()))
+            recipe = turned_recipe(recorded.recipe, recorded.values(turned), turned.timeline_left())
+            save_run(folder, turned.run, space, recipe=recipe)
             save_now(turned, space, folder)
         value = turned.run.records[-1].values.get(space.metric) if turned.run.records else None
         return Trained(folder, space.metric, value, f"{turned.steps_done} steps trained", turned.run.epochs_done, None)

@@ -36,7 +36,7 @@ from tuner.training.run import EpochRecord
 from tuner.training.trainer import Trainer
 from tuner.training.turned import WORDS
 from tuner.training.turned_run import TurnedRun
-from tuner.turns import Turns
+from tuner.turns import NO_PHASE, Turns
 
 BUTTONS = ("pause", "go_on", "single_step", "reset", "undo", "save", "save_recipe", "restore", "stop")
 
@@ -72,9 +72,9 @@ class LiveTraining:
         target = target_of(TrainRequest(request.target, request.study, request.trial, request.studies))
         space = plain_space(target, _settings(request, target), request.recipe)
         self.task: Task = load_task(space.task)
-        _check_actions(self.task)
         found: tuple[SearchSpace, Probe] = resolve(space, self.task)
         self.space, self.probe = found
+        _check_names(self.task, self.probe.terms)
         self.recipe: Recipe = self.space.recipe_for({})[0]
         self.trainer = Trainer(self.task, goal_of(self.space), self.probe.terms, pick_device(request.device))
         self.run = TurnedRun(self.trainer, self.recipe, Turns(), check_stop)
@@ -208,7 +208,7 @@ class LiveTraining:
         return name
 
     def _recipe_now(self) -> dict[str, Any]:
-        return turned_recipe(self.recipe, self.session.values).model_dump()
+        return turned_recipe(self.recipe, self.session.values, self.run.timeline_left()).model_dump()
 
 
 def train_live(request: LiveRequest) -> Iterator[str]:
@@ -259,8 +259,15 @@ def _settings(request: LiveRequest, target: Target) -> dict[str, Any]:
     return {key: value for key, value in start.items() if not any(path.split(".")[0] == key for path in given)} | given
 
 
-def _check_actions(task: Task) -> None:
-    taken = [name for name in task.actions if name in WORDS or "=" in name]
+def _check_names(task: Task, terms: tuple[str, ...]) -> None:
+    """Raise `UsageError` for a name of the task's that a record could not say."""
+    place = type(task).__name__
+    taken = [name for name in task.actions if name in WORDS or set(name) & set("=;\n")]
     if taken:
-        rule = "an action of the task has the name of one of a session's own, or '=' in it"
-        raise UsageError(rule, place=type(task).__name__, value=taken[0], hint=f"A session's own: {', '.join(WORDS)}.")
+        rule = "an action of the task has the name of one of a session's own, or '=' or ';' in it"
+        raise UsageError(rule, place=place, value=taken[0], hint=f"A session's own: {', '.join(WORDS)}.")
+    if NO_PHASE in task.phases:
+        raise UsageError("a phase of the task has the name of no phase", place=place, value=NO_PHASE)
+    odd = [name for name in (*terms, *task.properties) if set(name) & set(":\n")]
+    if odd:
+        raise UsageError("a loss term or property of the task has ':' in its name", place=place, value=odd[0])

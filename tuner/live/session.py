@@ -116,15 +116,17 @@ class Session:
 
     def settle(self) -> None:
         """Let all that was turned take effect; what could be taken alone, and cannot now, is withdrawn, and told."""
+        refused = False
         while True:
             try:
                 self.body.settle()
-                return
+                break
             except UsageError as error:
-                name = self.body.withdraw().partition("=")[0]
+                refused, name = True, self.body.withdraw().partition("=")[0]
                 self.watcher.tell("refused", text=str(error), to="", name=name)
-                self._follow()
-                self._write()
+        if refused:
+            self._follow()
+            self._write()
 
     def _do(self, action: str) -> None:
         """Take an action at the next step, at once; `UsageError`, with all as before, if it cannot be."""
@@ -144,9 +146,14 @@ class Session:
         at_hand = getattr(getattr(loss, "device", None), "type", "cpu") == "cpu"  # a device is not waited for
         if loss is not None and at_hand and not math.isfinite(loss):
             self.publish(preview=True)
-        elif self.steps_done % max(1, int(self.values.get(STEPS_PER_UPDATE, 1))) == 0 and self.pace.may_tell():
+        elif self.steps_done % self._steps_per_update == 0 and self.pace.may_tell():
             self.publish(preview=self.pace.may_preview())
             self.checkpoints.take(turning=False)
+
+    @property
+    def _steps_per_update(self) -> int:
+        value = self.values.get(STEPS_PER_UPDATE, 1)
+        return 1 if isinstance(value, str) else max(1, int(value))
 
     def step_failed(self, error: Exception) -> None:
         """A step came to nothing: pause, so that what was turned can be turned back; raises it if nobody is there."""

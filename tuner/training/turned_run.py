@@ -101,6 +101,10 @@ class TurnedRun(Turned):
         """The phase at the next step, be it turned or the timeline's."""
         return self._knobs.phase(self.run.steps_done) or NO_PHASE
 
+    def timeline_left(self) -> dict[str, Any] | None:
+        """The recipe's timeline without what was turned, written out; None where there is nothing of it."""
+        return self._knobs.left()
+
     @property
     def _knobs(self) -> TurnedKnobs:
         assert isinstance(self.run.knobs, TurnedKnobs)
