@@ -269,3 +269,240 @@ def test_a_message_that_fails_is_no_reason_to_take_no_more(capsys):
     asyncio.run(listen())
     assert (board.ended, len(board.changes), Server.should_exit) == ("ended", 2, True)
     assert "nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("first", "second"), [("Adam", "SGD"), ("SGD", "Adam"), ("SGD", "RMSprop")])
+@pytest.mark.parametrize("scheduler", ["OneCycleLR", "CyclicLR"])
+def test_a_cyclic_scheduler_goes_on_over_another_optimizer(tmp_path, scheduler, first, second):
+    more = {"scheduler_kwargs__base_lr": 1e-4, "scheduler_kwargs__max_lr": 0.01} if scheduler == "CyclicLR" else {}
+    live = session_of(
+        "tiny.py",
+        tmp_path,
+        batch_size=8,
+        optimizer=first,
+        scheduler=scheduler,
+        scheduler_configs__interval="step",
+        **more,
+    )
+    train(live, 3, {1: [("scheduler", scheduler)]})
+    before = live.run.run.learning_rate
+    live.session.turn("optimizer", second)
+    assert live.run.run.learning_rate == before
+    train(live, 6)
+    assert type(live.run.run.optimizer).__name__ == second
+    live.end()
+    assert same_weights(retrained(live), live.run)
+
+
+def test_a_scheduler_keeps_its_length_when_batches_change_and_all_goes_back(tmp_path):
+    live = session_of(
+        "tiny.py", tmp_path, batch_size=16, epochs=2, scheduler="OneCycleLR", scheduler_configs__interval="step"
+    )
+    train(live, 5, {1: [("scheduler", "OneCycleLR")], 2: [("batch_size", 4)]})
+    live.run.take_snapshot()
+    train(live, 1)
+    live.session.restore(5)
+    train(live, 20, {10: [("optimizer", "SGD")]})
+    live.end()
+    assert live.run.steps_done == 26
+    assert same_weights(retrained(live), live.run)
+
+
+def test_a_reset_does_not_mind_that_the_recipes_own_scheduler_would_not_suit(tmp_path):
+    live = session_of("tiny.py", tmp_path, batch_size=8, scheduler="OneCycleLR")
+    train(live, 5, {1: [("optimizer", "Adagrad")], 3: [("reset",)]})
+    assert (live.run.run.steps_done, type(live.run.run.optimizer).__name__) == (2, "Adagrad")
+
+
+def test_what_suits_only_after_another_turn_of_the_same_pause_is_taken(tmp_path):
+    live = session_of("tiny.py", tmp_path, batch_size=8, scheduler="OneCycleLR")
+    script = {1: [("scheduler", "OneCycleLR")], 3: [("scheduler", "none"), ("optimizer", "Adagrad")]}
+    train(live, 5, script)
+    assert type(live.run.run.optimizer).__name__ == "Adagrad"
+
+
+def failing_once(live, monkeypatch, step):
+    """The forward pass of a session fails at a step, once; the session is paused then, and nobody waits."""
+    live.session.attended = True
+    forward, failures = live.task.forward, [RuntimeError("no memory")]
+
+    def fails(model, batch):
+        if live.run.steps_done == step and failures:
+            raise failures.pop()
+        return forward(model, batch)
+
+    monkeypatch.setattr(live.task, "forward", fails)
+
+
+def train_through(live, steps, after_failure):
+    """Train like `LiveTraining.train`, and turn what is asked for where a step has failed."""
+    while live.run.steps_done < steps:
+        live.session.step()
+        try:
+            live.run.step()
+        except RuntimeError as error:
+            live._step_failed(error, is_trained=False)
+            for name, value in after_failure:
+                live.session.turn(name, value)
+            live.session.paused = False
+            continue
+        live.session.end_step(live.run.last)
+
+
+def test_what_is_turned_when_a_step_has_failed_counts_with_what_was_turned_before_it(tmp_path, monkeypatch):
+    live = session_of(
+        "tiny.py", tmp_path, batch_size=8, scheduler="OneCycleLR", scheduler_kwargs__max_lr=0.05, epochs=4
+    )
+    failing_once(live, monkeypatch, 3)
+    train(live, 3)
+    live.session.turn("learning_rate", 0.02)
+    train_through(live, 9, [("scheduler", "OneCycleLR")])
+    live.end()
+    again = retrained(live)
+    assert again.run.learning_rate == live.run.run.learning_rate
+    assert same_weights(again, live.run)
+
+
+def test_a_timelines_own_action_fires_once_though_its_step_is_done_again(own_folder, tmp_path, monkeypatch):
+    column = "gradient_clip:linear:linear"
+    rows = [{"STEP": 0, column: 1.0}, {"STEP": 3, "ACTION": "grow", column: 1.0}]
+    live = acting(own_folder, tmp_path, timeline={"keyframes": rows})
+    failing_once(live, monkeypatch, 3)
+    train_through(live, 6, [])
+    live.end()
+    assert same_weights(retrained(live), live.run)
+
+
+def test_a_checkpoint_of_weights_that_gave_no_finite_loss_is_not_offered(tmp_path):
+    live = session_of("tiny.py", tmp_path, batch_size=8)
+    live.session.pace.may_snapshot = lambda turning: True
+    train(live, 6)
+    live.run.snapshots.clear()
+    with torch.no_grad():
+        for parameter in live.run.run.model.parameters():
+            parameter.fill_(math.nan)
+    live.session.turn("learning_rate", 0.01)
+    for _ in range(3):
+        train(live, 1)
+        assert live.session.checkpoints.good == -1
+        live.session.checkpoints.mended()
+
+
+def test_a_refused_going_back_changes_nothing(tmp_path):
+    live = session_of("tiny.py", tmp_path, batch_size=8)
+    live.session.pace.may_snapshot = lambda turning: True
+    train(live, 8, {3: [("loss", "mse")], 6: [("loss", "l1"), ("learning_rate", 0.01)]})
+    live.session.publish()
+    assert live.session.checkpoints.good > 0
+    train(live, 2, {8: [("reset",), ("restore",)]})
+    assert (live.session.values["loss"], live.session.values["learning_rate"]) == ("l1", 0.01)
+    assert live.run.run.loss == "l1"
+    live.end()
+    assert same_weights(retrained(live), live.run)
+
+
+def test_values_of_a_record_are_where_a_timeline_and_the_phase_are_though_out_of_reach(own_folder, tmp_path, tuner):
+    column = "learning_rate:linear:linear"
+    rows = [{"STEP": 0, "PHASE": "warm", column: 0.05}, {"STEP": 10, "PHASE": "hot", column: 0.5}]
+    live = acting(own_folder, tmp_path, timeline={"keyframes": rows})
+    train(live, 12)
+    name = live.save_recipe()
+    assert "0.05" in (live.folder.path / name).read_text()
+    live.session.turn("learning_rate", 0.03)
+    name = live.save_recipe()
+    assert "learning_rate:linear:linear" not in (live.folder.path / name).read_text()
+    live.session.undo()
+    live.end()
+    found = tuner("train", "--timeline", str(live.folder.path), "--out", "again")
+    assert found.code == 0, found.err
+
+
+def test_a_disk_that_is_full_is_told_and_what_was_turned_is_recorded_later(tmp_path, monkeypatch, capsys):
+    live = session_of("tiny.py", tmp_path, batch_size=8)
+    train(live, 2)
+    with monkeypatch.context() as full:
+        full.setattr("tuner.live.folder.write_atomically", no_space)
+        train(live, 1, {2: [("learning_rate", 0.05)]})
+    assert "No space left" in capsys.readouterr().err
+    assert live.run.run.optimizer.param_groups[0]["lr"] == 0.05
+    live.end()
+    assert same_weights(retrained(live), live.run)
+
+
+def no_space(path, content):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("body", "rule"),
+    [
+        ("actions = ('a;b',)", "'=' or ';' in it"),
+        ("actions = ('reset',)", "the name of one of a session's own"),
+        ("phases = ('none', 'x')", "the name of no phase"),
+        ("properties = ('a:b',)\n    data_options = {'samples': 64, 'a:b': 1.0}", "has ':' in its name"),
+    ],
+)
+def test_names_of_a_task_that_a_record_could_not_say(own_folder, tmp_path, body, rule):
+    (own_folder / "odd.py").write_text(f"from tiny import Tiny\n\n\nclass OddTask(Tiny):\n    {body}\n")
+    with pytest.raises(UsageError, match=rule):
+        session_of("odd.py", tmp_path)
+    assert not list(tmp_path.glob("*-live-*"))
+
+
+def test_numbers_that_nobody_turned_stay_what_each_group_has(tmp_path):
+    model = nn.Linear(3, 1)
+    groups = [{"params": [model.bias], "weight_decay": 0.0}, {"params": [model.weight], "weight_decay": 0.1}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    controls = {"weight_decay": (0.0, 1.0), "learning_rate": (1e-5, 1.0, "log")}
+    decays = lambda: [group["weight_decay"] for group in optimizer.param_groups]  # noqa: E731
+    with Live("x", optimizer=optimizer, model=model, controls=controls, page=False, folder=tmp_path) as live:
+        assert live["weight_decay"] == 0.1
+        live.session.pace.may_snapshot = live.session.pace.may_tell = lambda *_: True
+        for wish in (lambda: live.turn("learning_rate", 0.01), live.reset, live.restore):
+            wish()
+            for _ in range(3):
+                live.step()
+                live.log(loss=1.0)
+                live.end_step()
+            assert decays() == [0.0, 0.1]
+        live.turn("weight_decay", 0.2)
+        live.step()
+        assert decays() == pytest.approx([0.0, 0.2])
+        live.end_step()
+        live.undo()
+        live.step()
+        assert decays() == pytest.approx([0.0, 0.1])
+
+
+def own_schedule(folder, replay=None):
+    """A loop with a scheduler of its own; a turn that is undone, and one that is turned back at the first step."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    controls = {"learning_rate": (1e-5, 1.0, "log")}
+    data = torch.randn(12, 8, 3, generator=torch.Generator().manual_seed(0))
+    with Live(
+        "x", optimizer=optimizer, model=model, controls=controls, page=False, folder=folder, replay=replay
+    ) as live:
+        if replay is None:
+            live.session.turn("learning_rate", 0.5)
+            live.session.act("reset")
+            live.session.turn("learning_rate", 0.1)
+        while live.steps_done < 12 and live.step():
+            optimizer.zero_grad()
+            model(data[live.steps_done]).square().mean().backward()
+            optimizer.step()
+            decay.step()
+            live.end_step()
+            if replay is None and live.steps_done == 5:
+                live.turn("learning_rate", 0.3)
+                live.undo()
+            if replay is None and live.steps_done == 8:
+                live.turn("learning_rate", 0.2)
+    return live.folder, model.weight.detach()
+
+
+def test_a_loop_with_a_schedule_of_its_own_is_trained_again_exactly(tmp_path):
+    folder, weight = own_schedule(tmp_path)
+    assert torch.equal(own_schedule(tmp_path, folder)[1], weight)

@@ -14,6 +14,7 @@ from tuner.live.controls import Control
 from tuner.live.page import changes, hints
 from tuner.live.page.access import Guard, Holder
 from tuner.live.page.history import MOST, Curve, History
+from tuner.live.page.widgets import place_of
 from tuner.live.watching import Change
 
 finite = st.floats(-1e6, 1e6)
@@ -161,3 +162,8 @@ def test_elsewhere_a_token_is_needed_and_a_cookie_keeps_it():
     assert answer(guard, "websocket", query="token=secret", **host)[0] == 1008
     assert answer(guard, cookie="c=wrong", **host)[0] == 403
     assert answer(guard, cookie='theme={"a": 1}; ' + cookie, **host)[0] == 200
+
+
+def test_a_slider_stands_at_an_end_for_what_is_beyond_it():
+    control = Control("learning_rate", "number", 0.01, 1e-5, 0.1, "log")
+    assert [place_of(control, value) for value in (0.0, 1e-5, 0.1, 7.0)] == [0, 0, 1000, 1000]

@@ -162,10 +162,14 @@ class LiveTraining:
             self.session.end_step(self.run.last)
         self.session.step_failed(error)
         run = self.run.run
-        buffers = any(True for _ in run.model.buffers()) or isinstance(run.optimizer, torch.optim.LBFGS)
-        if buffers and not is_trained:
-            text = "what the step had changed of the model stays: trained again, the session may differ"
-            self.watcher.tell("note", text=text, level="warning")
+        if is_trained:
+            text = "what is turned now takes effect before that validation"
+        elif any(True for _ in run.model.buffers()) or isinstance(run.optimizer, torch.optim.LBFGS):
+            text = "what the step had changed of the model stays"
+        else:
+            return
+        text = f"{text}: trained again from its record, the session may differ"
+        self.watcher.tell("note", text=text, level="warning")
 
     def _tell_epoch(self, record: EpochRecord) -> None:
         self.watcher.tell("epoch", step=self.run.steps_done, epoch=record.epoch, values=dict(record.values))
