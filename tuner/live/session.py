@@ -104,8 +104,9 @@ class Session:
                 self.hooks.while_waiting()
                 if self._take():
                     self.publish(preview=self._ahead)
+                    self._ahead = False
             self.pace.rest()
-        self._single = self._ahead = False
+        self._single = False
         self.settle()
         return not self.body.stopped
 
