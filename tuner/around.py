@@ -44,7 +44,10 @@ def space_around(session: Path, target: str | None, mode: str) -> Path:
         raise UsageError("the session's recipe has a timeline, which only --timeline follows", place="--around")
     search = _searched(recorded, values, about["metric"])
     if "optimizer" in search:
-        kept = {name: value for name, value in recipe["optimizer_kwargs"].items() if name == "weight_decay"}
+        options = recipe["optimizer_kwargs"].items()
+        kept = {
+            name: value for name, value in options if name == "weight_decay" or f"optimizer_kwargs.{name}" in search
+        }
         recipe["optimizer_kwargs"] = kept
     epochs = (given.get("recipe") or {}).get("epochs")
     written = {key: given[key] for key in ("pruner", "pruner_kwargs", "time") if key in given}

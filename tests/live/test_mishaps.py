@@ -506,3 +506,26 @@ def own_schedule(folder, replay=None):
 def test_a_loop_with_a_schedule_of_its_own_is_trained_again_exactly(tmp_path):
     folder, weight = own_schedule(tmp_path)
     assert torch.equal(own_schedule(tmp_path, folder)[1], weight)
+
+
+def test_mistakes_in_a_loop_of_ones_own_are_told_by_name(tmp_path, capsys):
+    with pytest.raises(UsageError, match="optimizer: is no optimizer"):
+        Live("x", optimizer="adam", page=False)
+    with pytest.raises(UsageError, match="model: is no module"):
+        Live("x", model=3, page=False)
+    with Live("x", controls={"noise": (0.0, 1.0)}, page=False, folder=tmp_path) as live:
+        with pytest.raises(UsageError, match="Did you mean 'noise'"):
+            live["noize"]
+        with pytest.raises(UsageError, match="needs the model"):
+            live.reset()
+        live.step()
+        live.log(loss=1.0)
+        with pytest.raises(UsageError, match="end_step"):
+            live.step()
+    assert f"recorded in {tmp_path / 'x-live-001'}" in capsys.readouterr().err
+
+
+def test_a_loop_with_a_model_leaves_its_weights(tmp_path):
+    with Live("x", model=nn.Linear(1, 1), page=False, folder=tmp_path) as live:
+        live.step()
+    assert (live.folder / "weights.safetensors").is_file()

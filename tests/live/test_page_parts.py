@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tuner.live.controls import Control
 from tuner.live.page import changes, hints
 from tuner.live.page.access import Guard, Holder
+from tuner.live.page.effects import Effects
 from tuner.live.page.history import MOST, Curve, History
 from tuner.live.page.widgets import place_of
 from tuner.live.watching import Change
@@ -52,22 +53,40 @@ def test_smoothing_of_a_constant_is_the_constant():
 
 
 def test_no_changes_are_no_rows():
-    assert changes.rows([], History(), []) == []
+    assert changes.rows([], [], []) == []
 
 
-def test_effects_compare_the_loss_before_and_after_until_the_next_change():
-    history = History()
-    for step in range(200):
-        history.add(step, {"loss": 4.0 if step < 100 else 2.0 if step < 120 else 1.0})
+def told(effects: Effects, rows: list[tuple[int, dict[str, float]]], *made: Change) -> None:
+    """Changes as a session tells them: before some of the rows of the steps that went before them."""
+    left = list(made)
+    for number, row in enumerate(rows):
+        while left and left[0].step - 5 <= number:
+            effects.add_change(left.pop(0))
+        effects.add_row(row)
+
+
+def test_effects_compare_the_loss_before_and_after_until_the_next_change_and_stay():
+    made = [Change(100, 7.0, "learning_rate", 0.1, 0.2), Change(120, 3605.0, "reset", None, None)]
+    effects = Effects()
+    losses = [4.0 if step < 100 else 2.0 if step < 120 else 1.0 for step in range(200)]
+    told(effects, [(step, {"loss": loss}) for step, loss in enumerate(losses)], *made)
     labels = [Control("learning_rate", "number", 0.1)]
-    found = changes.rows(
-        [Change(100, 7.0, "learning_rate", 0.1, 0.2), Change(120, 3605.0, "reset", None, None)], history, labels
-    )
+    found = changes.rows(made, effects.texts(), labels)
     assert [(row["step"], row["time"], row["effect"]) for row in found] == [
         (120, "1:00:05", "loss 2 → 1 (-50 %)"),
         (100, "0:07", "loss 4 → 2 (-50 %)"),
     ]
     assert found[1]["what"] == "learning rate 0.1 → 0.2"
+    for step in range(200, 60_000):
+        effects.add_row((step, {"loss": 77.0}))
+    assert effects.texts() == ["loss 4 → 2 (-50 %)", "loss 2 → 1 (-50 %)"]
+
+
+def test_another_loss_is_judged_by_a_term_that_means_the_same():
+    effects = Effects()
+    rows = [(step, {"mse": 4.0, "l1": 2.0, "loss": 4.0 if step < 60 else 2.0}) for step in range(100)]
+    told(effects, rows, Change(60, 0.0, "loss", "mse", "l1"), Change(90, 0.0, "save", None, None))
+    assert effects.texts() == ["mse 4 → 4 (+0 %)", ""]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +97,7 @@ def test_effects_compare_the_loss_before_and_after_until_the_next_change():
         (lambda step: 1.0 + step / 100, "Adam", "rising"),
         (lambda step: 40.0 if step % 97 == 0 else 1.0, "Adam", "spikes"),
         (lambda step: 100.0 / (step + 1), "Adam", ""),
+        (lambda step: 100.0 / (step + 1) ** 2 * (6.0 if step % 97 == 0 else 1.0), "Adam", ""),
     ],
 )
 def test_hints(loss, optimizer, words):

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import UsageError
+from tuner.errors import UsageError, did_you_mean
 from tuner.live.controls import Control, Value, control_of
 from tuner.live.desk import Press
 from tuner.live.folder import SessionFolder
@@ -61,6 +61,10 @@ class Live:
         folder: str | Path | None = "studies",
         replay: str | Path | None = None,
     ) -> None:
+        if optimizer is not None and not hasattr(optimizer, "param_groups"):
+            raise UsageError("is no optimizer of torch", place="Live: optimizer", value=optimizer)
+        if model is not None and not hasattr(model, "state_dict"):
+            raise UsageError("is no module of torch", place="Live: model", value=model)
         self.name = name
         self._recorded = None if replay is None else SessionFolder.existing(Path(replay), "replay").turns()
         self._body = LoopBody(optimizer, model, set() if self._recorded is None else self._recorded.restored_steps())
@@ -123,9 +127,18 @@ class Live:
                 self._folder.write_turns(self._body.turns)
             if error is None:
                 self.session.publish(preview=True)
+            if self._folder is not None:
+                self._leave(self._folder)
         finally:
             if self._link is not None:
                 self._link.close("ended" if error is None else f"ended by {type(error).__name__}: {error}")
+
+    def _leave(self, folder: SessionFolder) -> None:
+        """Save the weights, and say where all is."""
+        if self._body.model is not None:
+            self._save_as("weights.safetensors")
+        where = f"recorded in {folder.path}; again: Live(..., replay={str(folder.path)!r})"
+        print(f"{self.name}: {self.steps_done} steps, {where}", file=sys.stderr)
 
     @property
     def session(self) -> Session:
@@ -159,11 +172,19 @@ class Live:
         return list(self.session.changes)
 
     def __getitem__(self, name: str) -> Value:
-        """What a control stands at."""
+        """What a control stands at; `UsageError` for no control."""
+        if name not in self.session.values:
+            rule = "there is no such control"
+            raise UsageError(rule, place="live[...]", value=name, hint=did_you_mean(name, self.session.values))
         return self.session.values[name]
 
     def step(self) -> bool:
-        """Let what was turned take effect, and wait while paused; False when it is time to stop."""
+        """Let what was turned take effect, and wait while paused; False when it is time to stop.
+
+        Raises `UsageError` where something was logged since the last one, and `end_step` was not called.
+        """
+        if self._logged:
+            raise UsageError("the step before it was not ended: live.end_step()", place="live.step")
         if self._recorded is not None:
             self._turn_as_recorded(self._recorded)
         return self.session.step()
@@ -205,27 +226,35 @@ class Live:
 
     def reset(self) -> None:
         """Begin anew at the next step, with the weights and the optimizer's state of the beginning."""
+        self._needs_model("reset")
         self.session.desk.press("reset")
 
     def restore(self) -> None:
         """Go back to the last good checkpoint."""
+        self._needs_model("restore")
         self.session.desk.press("restore")
 
     def stop(self) -> None:
         """Let the next `step` be False."""
         self.session.desk.press("stop")
 
+    def _needs_model(self, name: str) -> None:
+        if self._body.model is None:
+            raise UsageError("needs the model: Live(..., model=model)", place=f"live.{name}")
+
     def _preview(self) -> list[Any]:
         return [as_array(value, name) for name, value in self._pictures.items()]
 
     def _save(self) -> str:
-        """Write the model's weights; gives the file's name."""
+        """Write the model's weights as they are now; gives the file's name."""
+        return self._save_as(f"checkpoint-{self.steps_done:06d}.safetensors")
+
+    def _save_as(self, name: str) -> str:
         from tuner.training.weights import copy_of, save_weights
 
         assert self._body.model is not None
         if self._folder is None:
             raise UsageError("there is no folder to save to: Live(..., folder=FOLDER)")
-        name = f"checkpoint-{self.steps_done:06d}.safetensors"
         save_weights(self._folder.path / name, copy_of(self._body.model), {"step": str(self.steps_done)})
         return name
 

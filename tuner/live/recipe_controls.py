@@ -30,7 +30,7 @@ HINTS = {
     "optimizer": "At a plateau, try SGD with momentum. A switch keeps the weights and begins with a fresh state.",
     "learning_rate": "Down when the loss jumps about, up when it crawls.",
     "optimizer_kwargs.weight_decay": "Up when validation falls behind training.",
-    "optimizer_kwargs.momentum": "Of Adam and its kin, the first beta. 0.9 is a good start; higher is smoother.",
+    "optimizer_kwargs.momentum": "0.9 is a good start; higher is smoother. For Adam and its kin it is the first beta.",
     "optimizer_kwargs.beta2": "How long squared gradients are remembered. Lower where the loss has spikes.",
     "gradient_clip": "The most that the gradient's norm may be; 0 is no bound. Try 1 where the loss has spikes.",
     "loss": "The term that is minimized, or all by their weights. The curves of the single terms stay comparable.",

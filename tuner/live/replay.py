@@ -110,13 +110,14 @@ def replay(session: Path, request: TrainRequest, emit: Emit) -> Trained:
             trainer, recorded.recipe, recorded.turns, interrupts.check, lambda: _save_weights(turned, folder, space)
         )
         steps = _steps(recorded, turned)
+        epochs = max(recorded.recipe.epochs, steps // turned.run.steps_per_epoch)
         if recorded.end is None:
             emit(Note(f"the session's end is not on record: it is trained for {steps} steps", "warning"))
         emit(Note(f"training {space.task} again for {steps} steps, as {session} did, on {trainer.device}"))
         with interrupts.at_safe_points():
             try:
                 for record in _train(turned, steps):
-                    announced(record, space, recorded.recipe.epochs, emit)
+                    announced(record, space, epochs, emit)
             except InterruptedRunError as error:
                 raise InterruptedRunError(error.signal_number, "Nothing was saved. Again with:") from None
             recipe = turned_recipe(recorded.recipe, recorded.values(turned), turned.timeline_left())

@@ -222,7 +222,8 @@ def train_live(request: LiveRequest) -> Iterator[str]:
             training = LiveTraining(request, link_of, interrupts.check)
         assert isinstance(training.watcher, Link)
         yield f"{training.title}: {training.watcher.url}\nCtrl-C ends it."
-        ended = "ended"
+        again = f"Train it again: tuner train {training.space.task} --timeline {training.folder.path}"
+        ended = f"ended, saved in {training.folder.path}. {again}"
         try:
             training.train()
         except InterruptedRunError:
@@ -233,7 +234,7 @@ def train_live(request: LiveRequest) -> Iterator[str]:
         finally:
             training.watcher.close(ended)
     yield f"{plural(training.run.steps_done, 'step')} trained, saved in {training.folder.path}"
-    yield f"Train it again: tuner train {training.space.task} --timeline {training.folder.path}"
+    yield again
 
 
 def link_of(training: LiveTraining) -> Link:

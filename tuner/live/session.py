@@ -183,6 +183,7 @@ class Session:
             step=self.steps_done,
             rate=self.pace.rate,
             seconds=self.pace.seconds,
+            now=self.body.now(),
             paused=self.paused,
             stopped=self.body.stopped,
             values=dict(self.values),

@@ -157,7 +157,7 @@ def find_target(argument: str, space: Path | None = None) -> Target:
     if argument not in known:
         raise UsageError(
             f"there is no task '{argument}'",
-            hint=did_you_mean(argument, known) + " A task of your own is given as a file: my_task.py",
+            hint=did_you_mean(argument, known).rstrip(".") + ". A task of your own is given as a file: my_task.py",
         )
     return _target_of(space or known[argument])
 

@@ -148,6 +148,10 @@ class Turned(ABC):
         """What moves by itself, by control, until it is turned: its values at the next step."""
         return {}
 
+    def now(self) -> str:
+        """What no control says of how it trains, in words."""
+        return ""
+
     def phase(self) -> str | None:
         """The phase at the next step; None where there never was one."""
         return self.turns.phase(self.steps_done)

@@ -97,6 +97,10 @@ class TurnedRun(Turned):
         """What the recipe's own timeline moves, as far as nobody has turned it, at the next step."""
         return self._knobs.moving(self.run.steps_done)
 
+    def now(self) -> str:
+        """The rate that a scheduler has come to."""
+        return "" if self.run.stepper is None else f"learning rate now {self.run.learning_rate:.3g}"
+
     def phase(self) -> str:
         """The phase at the next step, be it turned or the timeline's."""
         return self._knobs.phase(self.run.steps_done) or NO_PHASE

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.live.controls import Control
+from tuner.live.page.effects import Effects
 from tuner.live.page.history import History
 from tuner.live.pictures import side_by_side
 from tuner.live.watching import Change
@@ -54,7 +55,7 @@ class Board:
         self.sound_names: tuple[str, ...] = tuple(about.get("sounds", ()))
         self.ask = ask
         self.state: dict[str, Any] = {"values": {control.name: control.value for control in self.controls}}
-        self.history, self.changes = History(), list[Change]()
+        self.history, self.changes, self.effects = History(), list[Change](), Effects()
         self.notes: list[Note] = []
         self.play: Play | None = None
         self.sounds: dict[str, bytes] = {}
@@ -119,12 +120,14 @@ class Board:
     def _take_rows(self, rows: list[tuple[int, dict[str, float]]]) -> None:
         for step, values in rows:
             self.history.add(step, values)
+            self.effects.add_row((step, values))
 
     def _take_epoch(self, step: int, epoch: int, values: dict[str, float]) -> None:
         self.history.add_epoch(step, values)
 
     def _take_change(self, **change: Any) -> None:
         self.changes.append(Change(**change))
+        self.effects.add_change(self.changes[-1])
 
     def _take_frame(self, pictures: list[Any], step: int) -> None:
         self._pictures, self.frame_step = pictures, step

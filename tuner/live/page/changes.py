@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tuner.live.controls import Control
-from tuner.live.page.history import History
 from tuner.live.page.widgets import shown
 from tuner.live.watching import Change
-
-WINDOW = 50
-"""Steps before and after a change over which the loss is compared."""
 
 WORDS = {"reset": "reset: fresh weights, optimizer and counters", "save": "checkpoint saved", "stop": "stopped"}
 
@@ -31,39 +27,18 @@ def brief(change: Change, labels: dict[str, str]) -> str:
     return f"{labels.get(change.name, change.name)} {shown(change.after)}"
 
 
-def effect(step: int, before: int, after: int, history: History) -> str:
-    """The mean loss over some steps before a change and behind it, as far as the changes before and after it allow.
-
-    `before` and `after` are their steps.
-    """
-    curve = history.curves.get("loss")
-    start, end = max(step - WINDOW, before), min(step + WINDOW, after)
-    if curve is None or end <= step:
-        return ""
-    was, became = curve.mean(start, step), curve.mean(step, end)
-    if was is None or became is None:
-        return ""
-    share = f" ({100 * (became - was) / abs(was):+.0f} %)" if was else ""
-    return f"loss {was:.3g} → {became:.3g}{share}"
-
-
-def rows(changes: list[Change], history: History, controls: list[Control]) -> list[dict[str, Any]]:
+def rows(changes: list[Change], effects: list[str], controls: list[Control]) -> list[dict[str, Any]]:
     """The list, the newest first."""
     labels = {control.name: control.shown for control in controls}
-    steps = sorted({change.step for change in changes})
-    ends = {
-        step: (before, after)
-        for before, step, after in zip([0, *steps], steps, [*steps[1:], history.last_step + 1], strict=False)
-    }
     return [
         {
             "id": number,
             "step": change.step,
             "time": clock(change.seconds),
             "what": in_words(change, labels),
-            "effect": effect(change.step, *ends[change.step], history),
+            "effect": effect,
         }
-        for number, change in reversed(list(enumerate(changes)))
+        for number, (change, effect) in reversed(list(enumerate(zip(changes, effects, strict=True))))
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from tuner.live.page.history import Curve, History
@@ -10,8 +11,11 @@ LEAST_STEPS = 300
 PLATEAU = 0.01
 """A loss that fell by less than this share over the last third of the steps since a change is on a plateau."""
 
-SPIKE = 3.0
-"""A loss that jumped to so many times its mean within the last third has spikes."""
+SPIKE = 4.0
+"""A loss that jumped to so many times what its points usually go up to, within the last third, has spikes."""
+
+NOTHING = 0.01
+"""Spikes below this share of what the loss began with are not worth a hint."""
 
 
 def hint(history: History, state: dict[str, Any], since: int) -> str:
@@ -27,7 +31,7 @@ def hint(history: History, state: dict[str, Any], since: int) -> str:
     last = curve.mean(since + 2 * third, history.last_step + 1)
     if middle is None or last is None or middle <= 0:
         return ""
-    if _highest(curve, since + 2 * third) > SPIKE * last:
+    if _has_spikes(curve, since + 2 * third):
         return "The loss has spikes: try a lower learning rate, clipping at 1, or larger batches."
     if last > middle * (1 + PLATEAU):
         return "The loss is rising: try a lower learning rate."
@@ -37,5 +41,8 @@ def hint(history: History, state: dict[str, Any], since: int) -> str:
     return ""
 
 
-def _highest(curve: Curve, start: int) -> float:
-    return max((point.high for point in curve.points if point.first >= start), default=0.0)
+def _has_spikes(curve: Curve, start: int) -> bool:
+    highs = [point.high for point in curve.points if point.first >= start]
+    if not highs:
+        return False
+    return max(highs) > max(SPIKE * median(highs), NOTHING * curve.points[0].high)

@@ -100,11 +100,11 @@ class History:
     def __init__(self) -> None:
         self.curves: dict[str, Curve] = {}
         self.epochs: dict[str, Curve] = {}
-        self.last_step = -1
+        self.last_step, self.last = -1, dict[str, float]()
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Take a step's values."""
-        self.last_step = step
+        self.last_step, self.last = step, values
         for name, value in values.items():
             self.curves.setdefault(name, Curve()).add(step, value)
 

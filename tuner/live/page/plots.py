@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nicegui import ui
@@ -14,6 +15,11 @@ COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e3
 
 FAINT = 0.3
 MOST_MARKS = 40
+
+LABEL_SHARE = 0.04
+"""What a mark's words need of a plot's width; one that is nearer to the mark before it has none."""
+
+AXIS_NUMBER = "(n) => n && (Math.abs(n) < 1e-3 || Math.abs(n) >= 1e6) ? (+n.toPrecision(3)).toExponential() : String(n)"
 FAINT_LINES = {"lineStyle": {"opacity": 0.25}}
 
 
@@ -35,6 +41,7 @@ class Plot:
     ) -> None:
         """Show curves as they are now; of those not in `first` (empty: all) only the name in the legend."""
         series: list[dict[str, Any]] = []
+        steps = max((curve.points[-1].first for curve in curves.values() if curve.points), default=0)
         for number, (name, curve) in enumerate(curves.items()):
             color = COLORS[number % len(COLORS)]
             thin = len(curve.points) < 3
@@ -42,7 +49,7 @@ class Plot:
                 series.append(_line(name, curve.envelope(), color, FAINT, 1))
             line = curve.line(smoothing) if smoothing > 0 else curve.envelope()
             series.append(_line(name, line, color, 1.0, 2) | ({"showSymbol": True} if thin else {}))
-        series.append({"type": "line", "data": [], "silent": True, "markLine": _marks(marks)})
+        series.append({"type": "line", "data": [], "silent": True, "markLine": _marks(marks, steps)})
         options: dict[str, Any] = {
             "series": series,
             "yAxis": {"type": "log" if logarithmic else "value"},
@@ -67,17 +74,23 @@ def _line(name: str, data: list[list[float]], color: str, opacity: float, width:
     }
 
 
-def _marks(marks: list[tuple[int, str]]) -> dict[str, Any]:
+def _marks(marks: list[tuple[int, str]], steps: int) -> dict[str, Any]:
+    """Lines over a plot of so many steps."""
+    data, labelled = [], -math.inf
+    for step, words in marks[-MOST_MARKS:]:
+        has_room = step - labelled >= LABEL_SHARE * steps
+        labelled = step if has_room else labelled
+        data.append({"xAxis": step, "label": _label(words if has_room else "")})
     return {
         "symbol": "none",
         "silent": True,
         "lineStyle": {"color": "#888", "type": "dashed", "width": 1},
-        "data": [{"xAxis": step, "label": _label(words)} for step, words in marks[-MOST_MARKS:]],
+        "data": data,
     }
 
 
 def _label(words: str) -> dict[str, Any]:
-    return {"formatter": words, "fontSize": 10, "color": "#888", "position": "insideEndTop"}
+    return {"show": bool(words), "formatter": words, "fontSize": 10, "color": "#888", "position": "insideEndTop"}
 
 
 def marks_of(changes: list[Change], labels: dict[str, str]) -> list[tuple[int, str]]:
@@ -115,6 +128,11 @@ def _options(title: str) -> dict[str, Any]:
             "axisLabel": {"showMaxLabel": False},
             "splitLine": FAINT_LINES,
         },
-        "yAxis": {"type": "value", "scale": True, "splitLine": FAINT_LINES},
+        "yAxis": {
+            "type": "value",
+            "scale": True,
+            "splitLine": FAINT_LINES,
+            "axisLabel": {":formatter": AXIS_NUMBER},
+        },
         "series": [],
     }

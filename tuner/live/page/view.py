@@ -50,9 +50,13 @@ async (id) => {
 DRAWN = "return new Promise((drawn) => requestAnimationFrame(() => setTimeout(() => drawn(0))))"
 """Answers when a browser has drawn what was sent to it before; in a tab that nobody sees it does not."""
 
+NO_RECONNECTING = "document.getElementById('popup')?.remove()"
+"""A session that is over has no connection that could come back."""
+
 STYLE = """
 .live-picture { max-width: 100%; max-height: 28rem; object-fit: contain; }
 .nicegui-content { padding: 0.75rem; }
+.q-table__bottom--nodata .q-icon { display: none; }
 """
 
 
@@ -139,7 +143,7 @@ class View:
             self._button("pause", "pause", "Pause: the run waits between two steps", self._pause)
             self._button("single_step", "skip_next", "One step, then pause")
             self._button("undo", "undo", "Undo the last change of a control; the weights stay")
-            self._button("reset", "restart_alt", "Reset: fresh weights, optimizer and counters")
+            self._button("reset", "restart_alt", "Reset: fresh weights, optimizer and schedule; steps are counted on")
             self._button("save", "save", "Save a checkpoint: weights and recipe as they are")
             self._button("save_recipe", "description", "Save the recipe as the controls stand now")
             self._button("stop", "stop", "Stop: the session ends, its record and weights are kept", self._confirm_stop)
@@ -207,6 +211,7 @@ class View:
         ]
         self.table = ui.table(columns=columns, rows=[], row_key="id", pagination=8).classes("w-full")
         self.table.props('dense flat data-live="changes" no-data-label="Nothing was turned yet."')
+        self.table.props(':rows-per-page-options="[8]"')
 
     # -- what a person does ---------------------------------------------------------------------------------------
 
@@ -300,7 +305,7 @@ class View:
         due = board.history.last_step != self._drawn_step and time.monotonic() - self._drawn_at >= self._plot_seconds
         if new_changes or due:
             self._listed = len(board.changes)
-            self.table.rows = changes.rows(board.changes, board.history, board.controls)
+            self.table.rows = changes.rows(board.changes, board.effects.texts(), board.controls)
         if new_changes:
             self._plots_due = True  # next time: what a person waits for comes first
         elif due or self._plots_due:
@@ -322,14 +327,16 @@ class View:
 
     def _show_state(self, state: dict[str, Any]) -> None:
         paused = bool(state.get("paused"))
-        words = "ended" if self.board.ended else "paused" if paused else "running"
+        words = self.board.ended or ("paused" if paused else "running")
         parts = [words, f"step {state.get('step', 0):,}"]
         if not paused and not self.board.ended:
             parts.append(f"{state.get('rate', 0.0):,.3g} steps/s")
-        parts += [changes.clock(state.get("seconds", 0.0)), self.board.note]
+        if "loss" in self.board.history.last:
+            parts.append(f"loss {self.board.history.last['loss']:.4g}")
+        parts += [state.get("now", ""), changes.clock(state.get("seconds", 0.0)), self.board.note]
         self.status.text = " · ".join(part for part in parts if part)
         if self.board.ended:
-            self.status.text += f" · {self.board.ended}"
+            self.client.run_javascript(NO_RECONNECTING)
         pause = self.buttons["pause"]
         pause.props(f"icon={'play_arrow' if paused else 'pause'}")
         for name, button in self.buttons.items():

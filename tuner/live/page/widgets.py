@@ -128,7 +128,7 @@ class NumberWidget(Widget):
         if self.value is not None and text == shown(self.value):
             return
         try:
-            number = float(text)
+            number = float(text.replace(",", ".") if text.count(",") == 1 else text)
         except ValueError:
             self._wish(text)
             return
