@@ -178,6 +178,10 @@ def test_every_task_is_turned_with_mouse_and_keyboard(task, page):
     seen.press("confirm_stop")
     eventually(lambda: live.run.stopped)
     eventually((live.folder.path / "weights.safetensors").exists)
+    live.watcher.close("ended, saved")
+    eventually(lambda: seen.text("status").startswith("ended, saved"))
+    time.sleep(1)  # the server goes
+    assert not seen.find("#popup").is_displayed()
     assert same_weights(retrained(live), live.run)
     assert complaints(seen.driver) == []
     assert all(url.startswith(live.watcher.url) for url in requests(seen.driver) if not url.startswith("chrome"))

@@ -42,7 +42,7 @@ class Play:
 class Board:
     """The newest of everything. `ask` sends a wish to the training; browsers wait for `news`.
 
-    `urgent` counts what a person waits for.
+    `urgent` counts what a person waits for; `browsers` are those that are connected.
     """
 
     def __init__(self, about: Mapping[str, Any], ask: Callable[[dict[str, Any]], None]) -> None:
@@ -60,6 +60,7 @@ class Board:
         self.play: Play | None = None
         self.sounds: dict[str, bytes] = {}
         self.refused: dict[str, int] = {}
+        self.browsers: set[str] = set()
         self.ended = ""
         self.urgent = 0
         self.frame_number, self.frame_step = 0, 0

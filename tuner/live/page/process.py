@@ -8,13 +8,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Client, Connection
 from typing import Any
 
-END_SECONDS = 0.5
-"""So long the end is shown before the server goes."""
+END_SECONDS = 2.0
+"""The most that browsers have to show the end, and to let go, before the server goes."""
 
 
 def main() -> None:
@@ -109,7 +110,9 @@ def _listen(connection: Connection, board: Any, loop: asyncio.AbstractEventLoop,
             taken.result()  # what comes meanwhile waits, and of what is shown only the newest
         except Exception:  # of one message, which is no reason to take no more
             traceback.print_exc()
-    threading.Event().wait(END_SECONDS)
+    until = time.monotonic() + END_SECONDS
+    while board.browsers and time.monotonic() < until:
+        time.sleep(0.02)
     server.should_exit = True
 
 

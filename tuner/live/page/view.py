@@ -30,7 +30,7 @@ IDLE_SECONDS = 5.0
 FOLLOW = """
 async (id) => {
   const image = document.getElementById(id);
-  for (let number = 0; image.isConnected; ) {
+  for (let number = 0; image.isConnected && !window.sessionEnded; ) {
     try {
       const answer = await fetch(`/picture?after=${number}`);
       if (answer.status !== 200) continue;
@@ -50,8 +50,12 @@ async (id) => {
 DRAWN = "return new Promise((drawn) => requestAnimationFrame(() => setTimeout(() => drawn(0))))"
 """Answers when a browser has drawn what was sent to it before; in a tab that nobody sees it does not."""
 
-NO_RECONNECTING = "document.getElementById('popup')?.remove()"
-"""A session that is over has no connection that could come back."""
+END = """
+window.sessionEnded = true;
+document.getElementById("popup").style.setProperty("display", "none", "important");
+setTimeout(() => window.socket.disconnect());
+"""
+"""Lets a page stay as it is when the session is over: there is no connection that could come back."""
 
 STYLE = """
 .live-picture { max-width: 100%; max-height: 28rem; object-fit: contain; }
@@ -68,7 +72,7 @@ def add_page(board: Board) -> None:
     async def picture(after: int = 0) -> Response:
         """The newest picture, once there is a newer one than number `after`."""
         until = time.monotonic() + IDLE_SECONDS
-        while board.frame_number <= after and time.monotonic() < until:
+        while board.frame_number <= after and not board.ended and time.monotonic() < until:
             await board.news(IDLE_SECONDS)
         if board.frame_number <= after:
             return Response(status_code=204)
@@ -109,11 +113,13 @@ class View:
 
     def _come(self) -> None:
         self.holder.come(self.client.id)
+        self.board.browsers.add(self.client.id)
         self.board.look()
 
     def _go(self) -> None:
         if not self.client.has_socket_connection:
             self.holder.go(self.client.id)
+            self.board.browsers.discard(self.client.id)
             self.board.look()
 
     @property
@@ -336,12 +342,13 @@ class View:
         parts += [state.get("now", ""), changes.clock(state.get("seconds", 0.0)), self.board.note]
         self.status.text = " · ".join(part for part in parts if part)
         if self.board.ended:
-            self.client.run_javascript(NO_RECONNECTING)
+            self.client.run_javascript(END)
         pause = self.buttons["pause"]
         pause.props(f"icon={'play_arrow' if paused else 'pause'}")
         for name, button in self.buttons.items():
             able = self._holds and not self.board.ended and (name != "undo" or bool(state.get("can_undo")))
             button.set_enabled(able)
+            button.set_visibility(not self.board.ended)
         self.watching.set_visibility(self.holder.holder not in ("", self.client.id) and not self.board.ended)
         since = max((change.step for change in self.board.changes), default=0)
         hint = hints.hint(self.board.history, state, since)
