@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tuner.errors import UsageError
-from tuner.optimizers.options import option_in, options_in, put_options, set_in, settled
+from tuner.optimizers.options import option_in, options_in, prepare, put_options, set_in
 from tuner.training.states import model_state, restore_model, restore_optimizer, snapshot
 from tuner.training.turned import Turned
 from tuner.turns import Turns
@@ -82,7 +82,7 @@ class LoopBody(Turned):
         option = "lr" if name in LEARNING_RATES else name
         for group, share in zip(self.optimizer.param_groups, self._see_groups(name, numbers), strict=True):
             set_in(group, option, value * share)
-        settled(self.optimizer, option)
+        prepare(self.optimizer, option)
 
     def _keep(self, whole: bool) -> Any:
         """The numbers of the parameter groups: nothing that can be turned in a loop alters weights in place."""

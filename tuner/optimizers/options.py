@@ -64,11 +64,11 @@ def set_option(optimizer: torch.optim.Optimizer, option: str, value: float) -> N
     """Give every parameter group the value of an option, one of `numeric_options`."""
     for group in optimizer.param_groups:
         set_in(group, option, value)
-    settled(optimizer, option)
+    prepare(optimizer, option)
 
 
 def set_in(group: dict[str, Any], option: str, value: float) -> None:
-    """Give one parameter group the value of an option; `settled` is called after the last."""
+    """Give one parameter group the value of an option; `prepare` the optimizer after the last."""
     if option in _BETAS and "betas" in group:
         place = _BETAS[option]
         group["betas"] = (*group["betas"][:place], value, *group["betas"][place + 1 :])
@@ -76,7 +76,7 @@ def set_in(group: dict[str, Any], option: str, value: float) -> None:
         set_number(group, option, value)
 
 
-def settled(optimizer: torch.optim.Optimizer, option: str) -> None:
+def prepare(optimizer: torch.optim.Optimizer, option: str) -> None:
     """Let an optimizer have what it needs for an option that it was given."""
     if option == "momentum" and isinstance(optimizer, torch.optim.RMSprop):
         _begin_momentum(optimizer)

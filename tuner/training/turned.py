@@ -53,7 +53,8 @@ class Turned(ABC):
         self.steps_done, self.stopped = 0, False
         self.settings: dict[str, str] = {}
         self.snapshots: dict[int, Snapshot] = {}
-        self._begun, self._settled, self._failing = -1, Due(), 0
+        self._begun, self._failing = -1, 0
+        self._settled: Due | None = None
         self._entry: _Entry | None = None
 
     def begin_step(self) -> None:
@@ -75,7 +76,7 @@ class Turned(ABC):
         if due == self._settled:
             return
         self._enter(whole=any(_alters(action) for action in due.actions))
-        self._settled = Due(("unsettled",))
+        self._settled = None
         for self._failing, action in enumerate(due.actions):
             self._take(action)
         self._write_values()

@@ -80,6 +80,11 @@ class Holder:
         self._there: list[str] = []
         self.holder = ""
 
+    @property
+    def anyone(self) -> bool:
+        """Whether any browser is there."""
+        return bool(self._there)
+
     def come(self, browser: str) -> None:
         """A browser is there."""
         if browser not in self._there:

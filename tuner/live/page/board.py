@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.live.controls import Control
+from tuner.live.page.access import Holder
 from tuner.live.page.effects import Effects
 from tuner.live.page.history import History
 from tuner.live.pictures import side_by_side
@@ -42,7 +43,7 @@ class Play:
 class Board:
     """The newest of everything. `ask` sends a wish to the training; browsers wait for `news`.
 
-    `urgent` counts what a person waits for; `browsers` are those that are connected.
+    `urgent` counts what a person waits for; `holder` knows the browsers that are there.
     """
 
     def __init__(self, about: Mapping[str, Any], ask: Callable[[dict[str, Any]], None]) -> None:
@@ -60,7 +61,7 @@ class Board:
         self.play: Play | None = None
         self.sounds: dict[str, bytes] = {}
         self.refused: dict[str, int] = {}
-        self.browsers: set[str] = set()
+        self.holder = Holder()
         self.ended = ""
         self.urgent = 0
         self.frame_number, self.frame_step = 0, 0

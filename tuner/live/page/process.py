@@ -111,7 +111,7 @@ def _listen(connection: Connection, board: Any, loop: asyncio.AbstractEventLoop,
         except Exception:  # of one message, which is no reason to take no more
             traceback.print_exc()
     until = time.monotonic() + END_SECONDS
-    while board.browsers and time.monotonic() < until:
+    while board.holder.anyone and time.monotonic() < until:
         time.sleep(0.02)
     server.should_exit = True
 

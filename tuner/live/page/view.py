@@ -12,7 +12,6 @@ from fastapi import Response
 from nicegui import Client, app, background_tasks, ui
 
 from tuner.live.page import changes, hints
-from tuner.live.page.access import Holder
 from tuner.live.page.board import Board
 from tuner.live.page.plots import Plot, marks_of
 from tuner.live.page.widgets import Widget, widget_for
@@ -66,7 +65,6 @@ STYLE = """
 
 def add_page(board: Board) -> None:
     """Serve the page, pictures and sounds of a board."""
-    holder = Holder()
 
     @app.get("/picture")
     async def picture(after: int = 0) -> Response:
@@ -88,14 +86,14 @@ def add_page(board: Board) -> None:
 
     @ui.page("/")
     def page(client: Client) -> None:
-        View(board, holder, client)
+        View(board, client)
 
 
 class View:
     """One browser's page. It draws the newest, waits until the browser has it, and only then draws again."""
 
-    def __init__(self, board: Board, holder: Holder, client: Client) -> None:
-        self.board, self.holder, self.client = board, holder, client
+    def __init__(self, board: Board, client: Client) -> None:
+        self.board, self.holder, self.client = board, board.holder, client
         self.labels = {control.name: control.shown for control in board.controls}
         self.widgets: dict[str, Widget] = {}
         self.buttons: dict[str, ui.button] = {}
@@ -113,13 +111,11 @@ class View:
 
     def _come(self) -> None:
         self.holder.come(self.client.id)
-        self.board.browsers.add(self.client.id)
         self.board.look()
 
     def _go(self) -> None:
         if not self.client.has_socket_connection:
             self.holder.go(self.client.id)
-            self.board.browsers.discard(self.client.id)
             self.board.look()
 
     @property
