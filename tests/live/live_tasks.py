@@ -54,6 +54,28 @@ def same_weights(first: TurnedRun, second: TurnedRun) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+WITH_ACTIONS = """
+from tiny import Tiny
+
+
+class Acting(Tiny):
+    actions = ('grow', 'break')
+    phases = ('warm', 'hot')
+
+    def on_action(self, action, model, state):
+        model[0].weight.mul_(1.5)
+        if action == 'break':
+            raise RuntimeError('no such layer')
+        return {}
+"""
+
+
+def acting(folder: Path, studies: Path, **settings: Any) -> LiveTraining:
+    """A session of a task in `folder` that has actions, one of which fails halfway, and phases."""
+    (folder / "acting.py").write_text(WITH_ACTIONS)
+    return session_of("acting.py", studies, batch_size=8, **settings)
+
+
 @contextmanager
 def on_a_page(request: LiveRequest) -> Iterator[LiveTraining]:
     """A session with a page, in training in a thread of its own until the block ends."""

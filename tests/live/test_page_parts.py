@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.live.controls import Control
-from tuner.live.page import changes, hints
+from tuner.live.page import changes, hints, process
 from tuner.live.page.access import Guard, Holder
+from tuner.live.page.board import Board
 from tuner.live.page.effects import Effects
 from tuner.live.page.history import MOST, Curve, History
 from tuner.live.page.widgets import place_of
@@ -187,3 +188,29 @@ def test_elsewhere_a_token_is_needed_and_a_cookie_keeps_it():
 def test_a_slider_stands_at_an_end_for_what_is_beyond_it():
     control = Control("learning_rate", "number", 0.01, 1e-5, 0.1, "log")
     assert [place_of(control, value) for value in (0.0, 1e-5, 0.1, 7.0)] == [0, 0, 1000, 1000]
+
+
+def test_a_message_that_fails_is_no_reason_to_take_no_more(capsys):
+    board = Board({"title": "x", "controls": [], "buttons": []}, lambda wish: None)
+    change = vars(Change(1, 0.0, "reset", None, None))
+    messages = [
+        [{"kind": "change", **change}, {"kind": "change", **change}],
+        [{"kind": "frame", "pictures": []}],
+        [{"kind": "nonsense"}],
+        [{"kind": "ended", "text": "ended"}],
+    ]
+
+    class Connection:
+        def recv(self):
+            return messages.pop(0)
+
+    class Server:
+        should_exit = False
+
+    async def listen():
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(process._listen, Connection(), board, loop, Server)
+
+    asyncio.run(listen())
+    assert (board.ended, len(board.changes), Server.should_exit) == ("ended", 2, True)
+    assert "nonsense" in capsys.readouterr().err
