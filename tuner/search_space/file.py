@@ -157,7 +157,7 @@ def find_target(argument: str, space: Path | None = None) -> Target:
     if argument not in known:
         raise UsageError(
             f"there is no task '{argument}'",
-            hint=did_you_mean(argument, known).rstrip(".") + ". A task of your own is given as a file: my_task.py",
+            hint=_sentence(did_you_mean(argument, known)) + " A task of your own is given as a file: my_task.py",
         )
     return _target_of(space or known[argument])
 
@@ -243,3 +243,7 @@ def _with_known_names(mode: Mode, places: Places) -> Mode:
                 f"there is no {kind} '{given}'", place=places.of(kind), hint=did_you_mean(given, valid)
             )
     return mode
+
+
+def _sentence(words: str) -> str:
+    return words if words.endswith(("?", ".")) else f"{words}."
