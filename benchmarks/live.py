@@ -1,6 +1,6 @@
 """What the live page costs and how fast it is: throughput with and without it in turn, delays, frames.
 
-    python benchmarks/live.py [--tasks picture digits] [--windows 10] [--seconds 4] [--drags 40]
+    python benchmarks/live.py [--tasks picture digits] [--windows 80] [--seconds 1] [--drags 40]
 
 Training has one core; the page's process and a headless Chromium have the others. Needs chromium, chromium-driver and
 `pip install selenium`. Linux only.
@@ -9,6 +9,7 @@ Training has one core; the page's process and a headless Chromium have the other
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import statistics
@@ -30,6 +31,9 @@ from tuner.live.link import Link
 from tuner.live.running import LiveRequest, LiveTraining, link_of
 
 SLIDER = '[data-control="learning_rate"] .q-slider'
+
+SETTLE_SECONDS = 0.4
+"""Before each window, so that the browser is at work in those with it, and at rest in those without."""
 
 OBSERVE = """
 window.released = 0; window.delays = []; window.frames = 0;
@@ -61,6 +65,12 @@ def browser(cores: set[int]) -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
+def steps_after(settle: float, training: LiveTraining, seconds: float) -> float:
+    """Steps a second over so many seconds, after others that are not counted."""
+    steps_in(training, settle)
+    return steps_in(training, seconds)
+
+
 def steps_in(training: LiveTraining, seconds: float) -> float:
     """Steps a second over so many seconds."""
     started, steps = time.perf_counter(), 0
@@ -73,30 +83,41 @@ def steps_in(training: LiveTraining, seconds: float) -> float:
 
 
 def throughput(task: str, windows: int, seconds: float, mine: set[int], others: set[int]) -> None:
-    """Steps a second with the page open and without one, window by window in turn."""
+    """Steps a second with the page open and without one, window by window in turn.
+
+    What a machine is slowed by from outside changes within seconds, so windows are short and many, and the totals are
+    compared; the standard error is the jackknife's over pairs of windows (Efron and Stein, The Jackknife Estimate of
+    Variance, 1981).
+    """
     with tempfile.TemporaryDirectory() as folder, browser(others) as driver:
-        request = LiveRequest(task, studies=Path(folder), port=0)
         os.sched_setaffinity(0, others)
-        seen = LiveTraining(request, link_of)
+        seen = LiveTraining(LiveRequest(task, studies=Path(folder), port=0), link_of)
         os.sched_setaffinity(0, mine)
         assert isinstance(seen.watcher, Link)
-        alone = LiveTraining(request)
+        alone = LiveTraining(LiveRequest(task, studies=Path(folder)))
         driver.get(seen.watcher.url)
         time.sleep(3)
-        pairs = []
         for training in (seen, alone):
             steps_in(training, 1.0)
-        for _ in range(windows):
-            pairs.append((steps_in(seen, seconds), steps_in(alone, seconds)))
-        ratios = [with_page / without for with_page, without in pairs]
-        quartiles = statistics.quantiles(ratios, n=4)
-        print(
-            f"{task}: {statistics.median(p for p, _ in pairs):.1f} steps/s with the page open, "
-            f"{statistics.median(w for _, w in pairs):.1f} without: {100 * statistics.median(ratios):.1f} % "
-            f"(quartiles {100 * quartiles[0]:.1f} and {100 * quartiles[2]:.1f}; "
-            f"{windows} windows of {seconds:g} s each)"
-        )
+        rates: dict[LiveTraining, list[float]] = {seen: [], alone: []}
+        for window in range(windows):
+            for training in (seen, alone) if window % 2 else (alone, seen):
+                rates[training].append(steps_after(SETTLE_SECONDS, training, seconds))
         seen.watcher.close("ended")
+    ratio, error = ratio_of_totals(list(zip(rates[seen], rates[alone], strict=True)))
+    print(
+        f"{task}: {statistics.mean(rates[seen]):.1f} steps/s with the page open, "
+        f"{statistics.mean(rates[alone]):.1f} without: {100 * ratio:.1f} % "
+        f"(standard error {100 * error:.1f}; {windows} windows of {seconds:g} s each way)"
+    )
+
+
+def ratio_of_totals(pairs: list[tuple[float, float]]) -> tuple[float, float]:
+    """The ratio of what the firsts and the seconds add up to, and its standard error."""
+    first, second = sum(a for a, _ in pairs), sum(b for _, b in pairs)
+    left_out = [(first - a) / (second - b) for a, b in pairs]
+    spread = statistics.pvariance(left_out) * (len(pairs) - 1)
+    return first / second, math.sqrt(spread)
 
 
 def delays(drags: int, mine: set[int], others: set[int]) -> None:
@@ -168,8 +189,8 @@ def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="*", default=["picture", "digits"])
-    parser.add_argument("--windows", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--windows", type=int, default=80)
+    parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--drags", type=int, default=40)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

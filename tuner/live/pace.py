@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import time
 
-LEAST_SECONDS = 0.03
-"""What goes on by itself is told no more often than this."""
+TELL_SECONDS = 0.1
+"""What goes on by itself is told no more often than this; what a person has asked for is told at once."""
 
-PREVIEW_SHARE = 0.02
+PREVIEW_SECONDS = 0.03
+"""Previews come no more often than this."""
+
+PREVIEW_SHARE = 0.015
 """The most of the time that previews may take."""
 
 SNAPSHOT_SHARE = 0.01
@@ -50,15 +53,15 @@ class Pace:
 
     def may_tell(self) -> bool:
         """Whether it is time to tell what goes on."""
-        return time.perf_counter() - self._told >= LEAST_SECONDS
+        return time.perf_counter() - self._told >= TELL_SECONDS
 
     def told(self) -> None:
         """It was told."""
         self._told = time.perf_counter()
 
     def may_preview(self) -> bool:
-        """Whether another preview keeps within its share of the time."""
-        return time.perf_counter() - self._preview_end >= self._preview_cost / PREVIEW_SHARE
+        """Whether it is time for another preview, and it keeps within its share."""
+        return time.perf_counter() - self._preview_end >= max(PREVIEW_SECONDS, self._preview_cost / PREVIEW_SHARE)
 
     def previewed(self, started: float) -> None:
         """A preview was begun at `started`, and is over; the first one, which takes longer, says nothing of others."""

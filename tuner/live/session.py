@@ -147,9 +147,12 @@ class Session:
         at_hand = getattr(getattr(loss, "device", None), "type", "cpu") == "cpu"  # a device is not waited for
         if loss is not None and at_hand and not math.isfinite(loss):
             self.publish(preview=True)
-        elif self.steps_done % self._steps_per_update == 0 and self.pace.may_tell():
-            self.publish(preview=self.pace.may_preview())
-            self.checkpoints.take(turning=False)
+        elif self.steps_done % self._steps_per_update == 0:
+            if self.pace.may_preview():
+                self._showing.show_preview(self.steps_done)
+            if self.pace.may_tell():
+                self.publish()
+                self.checkpoints.take(turning=False)
 
     @property
     def _steps_per_update(self) -> int:

@@ -167,7 +167,7 @@ class Colors(Task):
         home = _home(model)
         for colors, radius in ((data.validation.inputs.to(home), 6), (_tensor(NAMED, home), 16)):
             _discs(draw, model(colors).code[:, :2], colors, radius)
-        return picture.resize((PREVIEW_SIZE, PREVIEW_SIZE), resample=Image.Resampling.LANCZOS)
+        return picture.reduce(2)
 
     def apply(
         self, model: nn.Module, options: Mapping[str, Any], source: Path, destination: Path

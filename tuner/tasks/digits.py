@@ -83,10 +83,10 @@ class Digits(Task):
         index = torch.arange(rows * columns, device=data.validation.device)
         batch = data.validation.rows(index).to(next(model.parameters()).device)
         read, truths = model(batch.inputs).argmax(dim=1).tolist(), batch.targets.tolist()
-        sheet = Image.new("RGB", (columns * CELL[0], rows * CELL[1]))
+        sheet, font = Image.new("RGB", (columns * CELL[0], rows * CELL[1])), ImageFont.load_default()
         for place, (pixels, digit, truth) in enumerate(zip(batch.inputs, read, truths, strict=True)):
             words, color = (f"{digit}", "lightgreen") if digit == truth else (f"{digit}, is {truth}", "red")
-            cell = _drawn(pixels, words, color)
+            cell = _drawn(pixels, words, color, font)
             sheet.paste(cell, (place % columns * CELL[0], place // columns * CELL[1]))
         return sheet
 
@@ -136,13 +136,13 @@ def digit_in(image: Image.Image) -> Tensor:
     return torch.tensor(np.asarray(small)).reshape(1, 1, 8, 8)
 
 
-def _drawn(pixels: Tensor, words: str, color: str) -> Image.Image:
+def _drawn(pixels: Tensor, words: str, color: str, font: Any) -> Image.Image:
     """One cell of a preview: a digit (1 x 8 x 8, in [0, 1]) and the words below it."""
     width, height = CELL
     cell = Image.new("RGB", CELL)
     image = Image.fromarray((pixels[0] * 255).round().to(torch.uint8).cpu().numpy())
     cell.paste(image.resize((width - 8, width - 8), resample=Image.Resampling.NEAREST), (4, 4))
-    ImageDraw.Draw(cell).text((width / 2, height - 10), words, fill=color, font=ImageFont.load_default(), anchor="mm")
+    ImageDraw.Draw(cell).text((width / 2, height - 10), words, fill=color, font=font, anchor="mm")
     return cell
 
 
