@@ -35,6 +35,8 @@ SLIDER = '[data-control="learning_rate"] .q-slider'
 SETTLE_SECONDS = 0.4
 """Before each window, so that the browser is at work in those with it, and at rest in those without."""
 
+WINDOWS_OF_A_TRAINING = 20
+
 OBSERVE = """
 window.released = 0; window.delays = []; window.frames = 0;
 document.addEventListener('pointerup', () => { window.released = performance.now(); }, true);
@@ -85,10 +87,26 @@ def steps_in(training: LiveTraining, seconds: float) -> float:
 def throughput(task: str, windows: int, seconds: float, mine: set[int], others: set[int]) -> None:
     """Steps a second with the page open and without one, window by window in turn.
 
-    What a machine is slowed by from outside changes within seconds, so windows are short and many, and the totals are
-    compared; the standard error is the jackknife's over pairs of windows (Efron and Stein, The Jackknife Estimate of
-    Variance, 1981).
+    What slows a machine from outside changes within seconds, so windows are short and many, and the totals are
+    compared; two trainings of the same are not equally fast, so they are made anew several times. The standard error
+    is the jackknife's over pairs of windows (Efron and Stein, The Jackknife Estimate of Variance, 1981).
     """
+    pairs: list[tuple[float, float]] = []
+    while len(pairs) < windows:
+        pairs += side_by_side(task, min(WINDOWS_OF_A_TRAINING, windows - len(pairs)), seconds, mine, others)
+    ratio, error = ratio_of_totals(pairs)
+    print(
+        f"{task}: {statistics.mean(with_page for with_page, _ in pairs):.1f} steps/s with the page open, "
+        f"{statistics.mean(without for _, without in pairs):.1f} without: {100 * ratio:.1f} % "
+        f"(standard error {100 * error:.1f}; {windows} windows of {seconds:g} s each way)",
+        flush=True,
+    )
+
+
+def side_by_side(
+    task: str, windows: int, seconds: float, mine: set[int], others: set[int]
+) -> list[tuple[float, float]]:
+    """Steps a second of two trainings in turn, one with the page open."""
     with tempfile.TemporaryDirectory() as folder, browser(others) as driver:
         os.sched_setaffinity(0, others)
         seen = LiveTraining(LiveRequest(task, studies=Path(folder), port=0), link_of)
@@ -97,19 +115,13 @@ def throughput(task: str, windows: int, seconds: float, mine: set[int], others: 
         alone = LiveTraining(LiveRequest(task, studies=Path(folder)))
         driver.get(seen.watcher.url)
         time.sleep(3)
-        for training in (seen, alone):
-            steps_in(training, 1.0)
         rates: dict[LiveTraining, list[float]] = {seen: [], alone: []}
-        for window in range(windows):
+        for window in range(-2, windows):  # the first two are not counted
             for training in (seen, alone) if window % 2 else (alone, seen):
-                rates[training].append(steps_after(SETTLE_SECONDS, training, seconds))
+                rate = steps_after(SETTLE_SECONDS, training, seconds)
+                rates[training] += [rate] if window >= 0 else []
         seen.watcher.close("ended")
-    ratio, error = ratio_of_totals(list(zip(rates[seen], rates[alone], strict=True)))
-    print(
-        f"{task}: {statistics.mean(rates[seen]):.1f} steps/s with the page open, "
-        f"{statistics.mean(rates[alone]):.1f} without: {100 * ratio:.1f} % "
-        f"(standard error {100 * error:.1f}; {windows} windows of {seconds:g} s each way)"
-    )
+    return list(zip(rates[seen], rates[alone], strict=True))
 
 
 def ratio_of_totals(pairs: list[tuple[float, float]]) -> tuple[float, float]:
