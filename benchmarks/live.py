@@ -1,6 +1,6 @@
 """What the live page costs and how fast it is: throughput with and without it in turn, delays, frames.
 
-    python benchmarks/live.py [--tasks picture digits] [--windows 80] [--seconds 1] [--drags 40]
+    python benchmarks/live.py [--tasks picture digits] [--windows 160] [--seconds 0.8] [--drags 40]
 
 Training has one core; the page's process and a headless Chromium have the others. Needs chromium, chromium-driver and
 `pip install selenium`. Linux only.
@@ -201,8 +201,8 @@ def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="*", default=["picture", "digits"])
-    parser.add_argument("--windows", type=int, default=80)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--windows", type=int, default=160)
+    parser.add_argument("--seconds", type=float, default=0.8)
     parser.add_argument("--drags", type=int, default=40)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
