@@ -1,6 +1,7 @@
 """What the live page costs and how fast it is: throughput with and without it in turn, delays, frames.
 
-    python benchmarks/live.py [--tasks picture digits] [--windows 160] [--seconds 0.8] [--drags 40]
+    python benchmarks/live.py [--tasks picture digits] [--trainings 10] [--windows 16] [--seconds 0.8]
+        [--drags 40]
 
 Training has one core; the page's process and a headless Chromium have the others. Needs chromium, chromium-driver and
 `pip install selenium`. Linux only.
@@ -35,7 +36,8 @@ SLIDER = '[data-control="learning_rate"] .q-slider'
 SETTLE_SECONDS = 0.4
 """Before each window, so that the browser is at work in those with it, and at rest in those without."""
 
-WINDOWS_OF_A_TRAINING = 20
+WARMING_WINDOWS = 2
+"""The first windows of a training, which are not counted."""
 
 OBSERVE = """
 window.released = 0; window.delays = []; window.frames = 0;
@@ -67,12 +69,6 @@ def browser(cores: set[int]) -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
-def steps_after(settle: float, training: LiveTraining, seconds: float) -> float:
-    """Steps a second over so many seconds, after others that are not counted."""
-    steps_in(training, settle)
-    return steps_in(training, seconds)
-
-
 def steps_in(training: LiveTraining, seconds: float) -> float:
     """Steps a second over so many seconds."""
     started, steps = time.perf_counter(), 0
@@ -84,29 +80,24 @@ def steps_in(training: LiveTraining, seconds: float) -> float:
     return steps / (time.perf_counter() - started)
 
 
-def throughput(task: str, windows: int, seconds: float, mine: set[int], others: set[int]) -> None:
+def throughput(task: str, trainings: int, windows: int, seconds: float, mine: set[int], others: set[int]) -> None:
     """Steps a second with the page open and without one, window by window in turn.
 
     What slows a machine from outside changes within seconds, so windows are short and many, and the totals are
-    compared; two trainings of the same are not equally fast, so they are made anew several times. The standard error
-    is the jackknife's over pairs of windows (Efron and Stein, The Jackknife Estimate of Variance, 1981).
+    compared; two trainings of the same are not equally fast, so they are made anew several times.
     """
-    pairs: list[tuple[float, float]] = []
-    while len(pairs) < windows:
-        pairs += side_by_side(task, min(WINDOWS_OF_A_TRAINING, windows - len(pairs)), seconds, mine, others)
+    pairs = [side_by_side(task, windows, seconds, mine, others) for _ in range(trainings)]
     ratio, error = ratio_of_totals(pairs)
     print(
         f"{task}: {statistics.mean(with_page for with_page, _ in pairs):.1f} steps/s with the page open, "
         f"{statistics.mean(without for _, without in pairs):.1f} without: {100 * ratio:.1f} % "
-        f"(standard error {100 * error:.1f}; {windows} windows of {seconds:g} s each way)",
+        f"(standard error {100 * error:.1f}; {trainings} trainings of {windows} windows of {seconds:g} s each way)",
         flush=True,
     )
 
 
-def side_by_side(
-    task: str, windows: int, seconds: float, mine: set[int], others: set[int]
-) -> list[tuple[float, float]]:
-    """Steps a second of two trainings in turn, one with the page open."""
+def side_by_side(task: str, windows: int, seconds: float, mine: set[int], others: set[int]) -> tuple[float, float]:
+    """Mean steps a second of two trainings in turn, the first with the page open, the second without one."""
     with tempfile.TemporaryDirectory() as folder, browser(others) as driver:
         os.sched_setaffinity(0, others)
         seen = LiveTraining(LiveRequest(task, studies=Path(folder), port=0), link_of)
@@ -116,20 +107,22 @@ def side_by_side(
         driver.get(seen.watcher.url)
         time.sleep(3)
         rates: dict[LiveTraining, list[float]] = {seen: [], alone: []}
-        for window in range(-2, windows):  # the first two are not counted
+        for window in range(WARMING_WINDOWS + windows):
             for training in (seen, alone) if window % 2 else (alone, seen):
-                rate = steps_after(SETTLE_SECONDS, training, seconds)
-                rates[training] += [rate] if window >= 0 else []
+                steps_in(training, SETTLE_SECONDS)
+                rates[training].append(steps_in(training, seconds))
         seen.watcher.close("ended")
-    return list(zip(rates[seen], rates[alone], strict=True))
+    return statistics.mean(rates[seen][WARMING_WINDOWS:]), statistics.mean(rates[alone][WARMING_WINDOWS:])
 
 
 def ratio_of_totals(pairs: list[tuple[float, float]]) -> tuple[float, float]:
-    """The ratio of what the firsts and the seconds add up to, and its standard error."""
+    """The ratio of what the firsts and the seconds add up to, and its standard error over the pairs.
+
+    The error is the jackknife's (Efron and Stein, The Jackknife Estimate of Variance, 1981).
+    """
     first, second = sum(a for a, _ in pairs), sum(b for _, b in pairs)
     left_out = [(first - a) / (second - b) for a, b in pairs]
-    spread = statistics.pvariance(left_out) * (len(pairs) - 1)
-    return first / second, math.sqrt(spread)
+    return first / second, math.sqrt(statistics.pvariance(left_out) * (len(pairs) - 1))
 
 
 def delays(drags: int, mine: set[int], others: set[int]) -> None:
@@ -165,7 +158,7 @@ def delays(drags: int, mine: set[int], others: set[int]) -> None:
         print(
             f"release to shown: median {statistics.median(found):.0f} ms, "
             f"90th percentile {statistics.quantiles(found, n=10)[-1]:.0f} ms "
-            f"({len(found)} seen, {len(arrived)} arrived, of {drags} drags); "
+            f"({len(found)} of {drags} drags seen); "
             f"steps from arrival to the first with the new value: at most {max(waits)}"
         )
         training.watcher.close("ended")
@@ -201,7 +194,8 @@ def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="*", default=["picture", "digits"])
-    parser.add_argument("--windows", type=int, default=160)
+    parser.add_argument("--trainings", type=int, default=10, help="at least 2")
+    parser.add_argument("--windows", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=0.8)
     parser.add_argument("--drags", type=int, default=40)
     arguments = parser.parse_args()
@@ -209,7 +203,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     mine, others = {cores[0]}, set(cores[1:]) or {cores[0]}
     for task in arguments.tasks:
-        throughput(task, arguments.windows, arguments.seconds, mine, others)
+        throughput(task, arguments.trainings, arguments.windows, arguments.seconds, mine, others)
     delays(arguments.drags, mine, others)
     frames(5.0, others)
 

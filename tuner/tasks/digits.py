@@ -83,7 +83,8 @@ class Digits(Task):
         index = torch.arange(rows * columns, device=data.validation.device)
         batch = data.validation.rows(index).to(next(model.parameters()).device)
         read, truths = model(batch.inputs).argmax(dim=1).tolist(), batch.targets.tolist()
-        sheet, font = Image.new("RGB", (columns * CELL[0], rows * CELL[1])), ImageFont.load_default()
+        sheet = Image.new("RGB", (columns * CELL[0], rows * CELL[1]))
+        font = ImageFont.load_default()
         for place, (pixels, digit, truth) in enumerate(zip(batch.inputs, read, truths, strict=True)):
             words, color = (f"{digit}", "lightgreen") if digit == truth else (f"{digit}, is {truth}", "red")
             cell = _drawn(pixels, words, color, font)
@@ -136,7 +137,7 @@ def digit_in(image: Image.Image) -> Tensor:
     return torch.tensor(np.asarray(small)).reshape(1, 1, 8, 8)
 
 
-def _drawn(pixels: Tensor, words: str, color: str, font: Any) -> Image.Image:
+def _drawn(pixels: Tensor, words: str, color: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Image.Image:
     """One cell of a preview: a digit (1 x 8 x 8, in [0, 1]) and the words below it."""
     width, height = CELL
     cell = Image.new("RGB", CELL)

@@ -21,7 +21,7 @@ LEAST_MSE = 1e-12
 """The mean squared error below which a PSNR no longer grows (120 dB), so that it is always finite."""
 
 CHUNK = 4_096
-"""So many pixels go through a model at once outside training: few enough for what is between to stay in a cache."""
+"""So many pixels go through a model at once outside training: so few that what its layers give stays in a cache."""
 
 
 def psnr(mse: float) -> float:
